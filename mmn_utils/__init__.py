@@ -1,0 +1,7 @@
+"""Helpers shared by the book's chapters: see the modules `profiles`, `models`, `data`, `neurons`, `metrics`, `results`, `plots`."""
+
+from mmn_utils import _torchvision
+
+_torchvision.install()
+
+__version__ = "0.1.0"
