@@ -1,4 +1,4 @@
-"""Helpers shared by the book's chapters: see the modules `profiles`, `models`, `data`, `neurons`, `metrics`, `results`, `plots`."""
+"""Helpers shared by the book's chapters: `profiles`, `data`, `models`, `neurons`, `metrics`, `results`, `plots`."""
 
 from mmn_utils import _torchvision
 

@@ -1,0 +1,104 @@
+"""Vision encoders behind one call: a list of images in, one vector for every patch out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+
+class VisionEncoder(Protocol):
+    """What the captioner asks of an encoder."""
+
+    model: nn.Module
+    name: str
+
+    @property
+    def width(self) -> int:
+        """Numbers per patch, `d_vision`."""
+
+    def pixels(self, images: list[Image.Image]) -> Tensor:
+        """The images as the encoder wants them, float [image, channel, y, x]."""
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """float [image, patch, d_vision], patches row by row, class tokens left out."""
+
+
+@dataclass(frozen=True)
+class TimmEncoder:
+    """Any timm model, with the size and normalisation from its own configuration."""
+
+    model: nn.Module
+    name: str
+
+    @classmethod
+    def load(cls, source: str, *, revision: str | None = None, cache_dir: Path | None = None) -> "TimmEncoder":
+        """From a folder in timm's layout (`config.json`, `model.safetensors`) or by timm's name (`hf-hub:` ones too)."""
+        import timm
+
+        _register_miniature()
+        name = f"local-dir:{source}" if Path(source).is_dir() else source + (f"@{revision}" if revision else "")
+        return cls(model=timm.create_model(name, pretrained=True, num_classes=0, cache_dir=cache_dir), name=source)
+
+    @property
+    def width(self) -> int:
+        return self.model.num_features
+
+    def pixels(self, images: list[Image.Image]) -> Tensor:
+        from timm.data import create_transform, resolve_model_data_config
+
+        transform = create_transform(**resolve_model_data_config(self.model), is_training=False)
+        return torch.stack([transform(image.convert("RGB")) for image in images])
+
+    def features(self, pixels: Tensor) -> Tensor:
+        states = self.model.forward_features(pixels)
+        if states.ndim == 4:  # convolutional: [image, channel, y, x], or channels last (Swin and its kin)
+            states = states if states.shape[-1] == self.width != states.shape[1] else states.permute(0, 2, 3, 1)
+            return states.flatten(1, 2)
+        return states[:, getattr(self.model, "num_prefix_tokens", 0) :]
+
+
+@dataclass(frozen=True)
+class TransformersEncoder:
+    """A transformers vision model whose first token is not a patch; features as LiMBeR takes them.
+
+    They are `last_hidden_state[:, 1:]`. Where BEIT's configuration says `use_mean_pooling`, as that of the published
+    checkpoint does, transformers leaves the final layer norm out: these are the last block's outputs as they are.
+    """
+
+    model: nn.Module
+    name: str
+    processor: Any
+
+    @classmethod
+    def load(cls, source: str, *, revision: str | None = None, cache_dir: Path | None = None) -> "TransformersEncoder":
+        """From a folder or by a hub name; never runs code from there."""
+        from transformers import AutoImageProcessor, AutoModel
+
+        where = {"revision": revision or "main", "cache_dir": cache_dir, "trust_remote_code": False}
+        processor = AutoImageProcessor.from_pretrained(source, backend="pil", **where)
+        model = AutoModel.from_pretrained(source, dtype=torch.float32, add_pooling_layer=False, **where)
+        return cls(model=model, name=source, processor=processor)
+
+    @property
+    def width(self) -> int:
+        return self.model.config.hidden_size
+
+    def pixels(self, images: list[Image.Image]) -> Tensor:
+        return self.processor([image.convert("RGB") for image in images], return_tensors="pt")["pixel_values"]
+
+    def features(self, pixels: Tensor) -> Tensor:
+        return self.model(pixels).last_hidden_state[:, 1:]
+
+
+LIBRARIES = {"timm": TimmEncoder, "transformers": TransformersEncoder}
+
+
+def _register_miniature() -> None:
+    """Tell timm of the architecture of the shipped encoder, if this installation has it."""
+    import importlib.util
+
+    if importlib.util.find_spec("mmn_utils.miniature.encoder"):
+        importlib.import_module("mmn_utils.miniature.encoder")
