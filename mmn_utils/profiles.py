@@ -101,8 +101,8 @@ class SceneSource:
     """Added to the profile's seed."""
     styles: list[str] | None = None
     """Art sets to draw from; null means all."""
-    n_objects: int | list[int] | None = None
-    """Objects a scene; null means the world's own mixture."""
+    n_objects: list[int] | None = None
+    """How many objects a scene may have; null means the world's own mixture."""
 
 
 @dataclass(frozen=True)

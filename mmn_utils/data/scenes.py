@@ -23,6 +23,8 @@ def scenes(profile: Profile, name: str = "scenes") -> CocoScenes:
 
 def _drawn(profile: Profile, source: SceneSource) -> Path:
     """The folder of the drawn scenes, named by a digest of what was asked for and of the code and art that drew it."""
+    if source.n is None:
+        raise ProfileError(f"{profile.file}: the scene source {source.source!r} needs n, the number of scenes to draw")
     wanted = {"seed": profile.seed + source.seed, "split": source.split}
     wanted |= {key: value for key in ("n", "styles", "n_objects") if (value := getattr(source, key)) is not None}
     asked = json.dumps(wanted | {"source": source.source}, sort_keys=True).encode()

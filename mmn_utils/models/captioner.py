@@ -95,9 +95,7 @@ class Captioner:
         repeated = text_embeddings.expand(len(image_prompts), *text_embeddings.shape)
         return torch.cat([image_prompts.to(text_embeddings), repeated], dim=1)
 
-    def caption(
-        self, images: Sequence[Image.Image], *, max_new_tokens: int = 16, batch_size: int = 32
-    ) -> list[str]:
+    def caption(self, images: Sequence[Image.Image], *, max_new_tokens: int = 16, batch_size: int = 32) -> list[str]:
         """One caption an image, without the prompt: the likeliest token each time (T = 0), up to the sentence's end."""
         embeddings = (self.prompt_embeddings(batch) for batch in _batches(images, batch_size))
         return [text for batch in embeddings for text in self.complete(batch, max_new_tokens=max_new_tokens)]
@@ -118,7 +116,7 @@ class Captioner:
         ids = list(range(len(self.tokenizer)))
         texts = self.tokenizer.batch_decode([[i] for i in ids])
         special = {self.tokenizer.eos_token_id} - {None}
-        return sorted(special | {i for i, text in zip(ids, texts) if _ends_sentence(text)})
+        return sorted(special | {i for i, text in zip(ids, texts, strict=True) if _ends_sentence(text)})
 
     def _greedy(self, max_new_tokens: int) -> GenerationConfig:
         """Argmax decoding, whatever sampling the publisher suggests; padding rows of the embedding are barred."""
@@ -156,7 +154,7 @@ class Captioner:
 
 def load_language_model(profile: Profile, source: LanguageModelSource) -> PreTrainedModel:
     """A causal language model in the profile's dtype; never runs code from the hub."""
-    _verify(profile, source.source)
+    verify_source(profile, source.source)
     model = AutoModelForCausalLM.from_pretrained(
         profile.locate(source.source),
         revision=source.revision or "main",
@@ -182,7 +180,7 @@ def load_tokenizer(profile: Profile, source: LanguageModelSource) -> PreTrainedT
 
 def load_encoder(profile: Profile, source: VisionEncoderSource) -> VisionEncoder:
     """A vision encoder of either library, in float32."""
-    _verify(profile, source.source)
+    verify_source(profile, source.source)
     encoder = LIBRARIES[source.library].load(
         profile.locate(source.source), revision=source.revision, cache_dir=profile.cache_folder / "hub"
     )
@@ -196,7 +194,7 @@ def load_projection(profile: Profile, source: ProjectionSource) -> nn.Linear:
     Raises:
         WeightsError: the file is missing, damaged, or holds anything but one weight and one bias.
     """
-    _verify(profile, source.source)
+    verify_source(profile, source.source)
     path = profile.path(source.source)
     path = path / "proj.safetensors" if path.is_dir() else path
     tensors = {name.rpartition(".")[2]: t.float() for name, t in load_tensors(path, source.checksum).items()}
@@ -208,7 +206,7 @@ def load_projection(profile: Profile, source: ProjectionSource) -> nn.Linear:
     return linear
 
 
-def _verify(profile: Profile, source: str) -> None:
+def verify_source(profile: Profile, source: str) -> None:
     """Shipped weights against their checksums; a user's own folder only has to exist."""
     if source.startswith("package:"):
         verify_folder(profile.path(source))

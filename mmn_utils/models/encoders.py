@@ -35,7 +35,7 @@ class TimmEncoder:
 
     @classmethod
     def load(cls, source: str, *, revision: str | None = None, cache_dir: Path | None = None) -> "TimmEncoder":
-        """From a folder in timm's layout (`config.json`, `model.safetensors`) or by timm's name (`hf-hub:` ones too)."""
+        """From a folder in timm's layout (`config.json`, `model.safetensors`) or by timm's name (also `hf-hub:…`)."""
         import timm
 
         _register_miniature()
@@ -44,15 +44,18 @@ class TimmEncoder:
 
     @property
     def width(self) -> int:
+        """`d_vision`."""
         return self.model.num_features
 
     def pixels(self, images: list[Image.Image]) -> Tensor:
+        """float [image, channel, y, x]."""
         from timm.data import create_transform, resolve_model_data_config
 
         transform = create_transform(**resolve_model_data_config(self.model), is_training=False)
         return torch.stack([transform(image.convert("RGB")) for image in images])
 
     def features(self, pixels: Tensor) -> Tensor:
+        """float [image, patch, d_vision]."""
         states = self.model.forward_features(pixels)
         if states.ndim == 4:  # convolutional: [image, channel, y, x], or channels last (Swin and its kin)
             states = states if states.shape[-1] == self.width != states.shape[1] else states.permute(0, 2, 3, 1)
@@ -84,12 +87,15 @@ class TransformersEncoder:
 
     @property
     def width(self) -> int:
+        """`d_vision`."""
         return self.model.config.hidden_size
 
     def pixels(self, images: list[Image.Image]) -> Tensor:
+        """float [image, channel, y, x]."""
         return self.processor([image.convert("RGB") for image in images], return_tensors="pt")["pixel_values"]
 
     def features(self, pixels: Tensor) -> Tensor:
+        """float [image, patch, d_vision]."""
         return self.model(pixels).last_hidden_state[:, 1:]
 
 
