@@ -1,0 +1,191 @@
+"""Where a chapter leaves what it found, and where another chapter finds it.
+
+Everything lies in `results/PROFILE/CHAPTER/` below the working root: numbers as JSON, tables as parquet, figures as SVG or PNG. The root is
+the repository when the book's engine runs the chapter (it sets `MMN_ROOT`), and the current folder otherwise. The engine also sets
+`MMN_RESULTS`, a folder that takes its final name only when the whole chapter has run, so that no half result is ever read.
+
+>>> chapter = Chapter("miniature", "01_a_language_model_that_sees")            # doctest: +SKIP
+>>> chapter.number("captioner.single.first_noun_accuracy", 0.94, low=0.92, high=0.96, n=400)   # doctest: +SKIP
+0.94 (95 % interval 0.92 to 0.96, n = 400)
+"""
+
+import json
+import math
+import os
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+ROOT_VARIABLE = "MMN_ROOT"
+STAGING_VARIABLE = "MMN_RESULTS"
+CHAPTER_VARIABLE = "MMN_CHAPTER"
+READ_EVENT = "mmn_utils.read"
+"""Audit event raised for each result file that is read; the engine's kernel writes it down."""
+
+_KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+
+
+class Number:
+    """One measured number with its interval, written the way the book prints it."""
+
+    def __init__(self, value: float, low: float | None, high: float | None, n: int | None, unit: str | None) -> None:
+        self.value, self.low, self.high, self.n, self.unit = value, low, high, n, unit
+
+    def __repr__(self) -> str:
+        beside = [] if self.low is None else [f"95 % interval {_shown(self.low)} to {_shown(self.high)}"]
+        beside += [] if self.n is None else [f"n = {self.n:,}"]
+        unit = f" {self.unit}" if self.unit else ""
+        return _shown(self.value) + unit + (f" ({', '.join(beside)})" if beside else "")
+
+
+class Chapter:
+    """The results of one chapter under one profile."""
+
+    def __init__(self, profile: Any, name: str) -> None:
+        """`profile`: a `Profile`, or its name. `name`: the chapter's, the same as its notebook's."""
+        _check_name(name)
+        self.name = name
+        self.folder = Path(os.environ.get(STAGING_VARIABLE) or folder_of(profile, name))
+        self._numbers: dict[str, dict[str, Any]] = {}
+
+    def number(
+        self,
+        key: str,
+        value: float,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        n: int | None = None,
+        unit: str | None = None,
+        paper: float | None = None,
+    ) -> Number:
+        """Record one number that the page prints.
+
+        `low` and `high` are a 95 % interval, `paper` is the paper's own figure. In the book, prose can print it as
+        ``{glue:text}`KEY:.2f` `` (the value) or ``{glue:text}`KEY.text` `` (with its interval and n).
+
+        Raises:
+            ValueError: the key is not dotted lower case or was used before, a value is not finite, or the interval leaves it out.
+        """
+        record = {"value": value, "low": low, "high": high, "n": n, "unit": unit, "paper": paper, "chapter": self.name}
+        record |= {field: _plain(record[field]) for field in ("value", "low", "high", "n", "paper")}
+        self._check(key, record)
+        self._numbers[key] = record
+        write_whole(self.folder / "numbers.json", as_json(self._numbers))
+        shown = Number(*(record[field] for field in ("value", "low", "high", "n", "unit")))
+        _glue({key: record["value"], f"{key}.text": shown})
+        return shown
+
+    def table(self, frame: Any, name: str) -> Any:
+        """Keep a pandas data frame as `NAME.parquet`; gives the frame back, so that a cell can end with this call."""
+        path = self.folder / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        frame.to_parquet(partial)
+        partial.replace(path)
+        return frame
+
+    def figure(self, figure: Any, name: str, *, kind: str = "svg") -> None:
+        """Keep a matplotlib figure as `NAME.svg` (lines) or `NAME.png` (images); the same figure gives the same bytes."""
+        import matplotlib
+
+        path = self.folder / f"{name}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        stamps = {"svg": {"Date": None}, "png": {"Software": None}}.get(kind, {})
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            figure.savefig(partial, format=kind, metadata=stamps, bbox_inches="tight", facecolor="white")
+        partial.replace(path)
+
+    def _check(self, key: str, record: dict[str, Any]) -> None:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"number key: expected dotted lower-case words such as 'captioner.single.accuracy', found {key!r}")
+        if key in self._numbers and STAGING_VARIABLE in os.environ:
+            raise ValueError(f"number key {key!r} is recorded twice in chapter {self.name}: give one of the two another name")
+        for field in ("value", "low", "high", "n", "paper"):
+            if record[field] is not None and not math.isfinite(record[field]):
+                raise ValueError(f"number {key}: {field} is {record[field]}, a finite number was expected")
+        if record["value"] is None or (record["low"] is None) != (record["high"] is None):
+            raise ValueError(f"number {key}: a value is needed, and both low and high or neither; found {record}")
+        if record["low"] is not None and not record["low"] <= record["value"] <= record["high"]:
+            raise ValueError(f"number {key}: {record['value']} is outside its interval {record['low']} to {record['high']}")
+
+
+def load(profile: Any, chapter: str, name: str) -> Any:
+    """What another chapter left: a data frame for a table, a mapping for `numbers` or any JSON file.
+
+    Raises:
+        FileNotFoundError: the chapter has not left it; the message names the chapter to run.
+    """
+    folder = folder_of(profile, chapter)
+    for path, read in ((folder / f"{name}.parquet", _read_table), (folder / f"{name}.json", read_json)):
+        if path.is_file():
+            sys.audit(READ_EVENT, str(path))
+            return read(path)
+    raise FileNotFoundError(
+        f"No result {name!r} in {folder}: chapter {chapter} makes it. Run notebooks/{chapter}.ipynb first, with the same profile."
+    )
+
+
+def root() -> Path:
+    """The folder below which `results/` lies: the repository when the engine runs a chapter, else the current folder."""
+    return Path(os.environ.get(ROOT_VARIABLE) or Path.cwd())
+
+
+def folder_of(profile: Any, chapter: str) -> Path:
+    """`results/PROFILE/CHAPTER` below the working root; `profile` is a `Profile`, its name, or the path of its file."""
+    return root() / "results" / Path(getattr(profile, "name", profile)).stem / chapter
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file under a temporary name, then rename it, so that nobody ever reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    partial.replace(path)
+
+
+def as_json(content: Any) -> str:
+    """JSON as we write it everywhere: sorted, indented, one newline at the end, no NaN."""
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _check_name(name: str) -> None:
+    running = os.environ.get(CHAPTER_VARIABLE, name)
+    if running != name:
+        raise ValueError(f"results.Chapter: this notebook is {running!r} but records its results as {name!r}: use its own name")
+
+
+def _plain(value: Any) -> Any:
+    """A Python number from a numpy or torch scalar."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _shown(value: float) -> str:
+    if float(value).is_integer() and abs(value) >= 10:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if 0.01 <= abs(value) < 100 or value == 0 else f"{value:.3g}"
+
+
+def _glue(values: dict[str, Any]) -> None:
+    """Hand values to the page's prose; nothing to do outside a notebook or where the book's tools are not installed."""
+    ipython = sys.modules.get("IPython")
+    if ipython is None or ipython.get_ipython() is None or find_spec("myst_nb") is None:
+        return
+    from myst_nb import glue
+
+    for name, value in values.items():
+        glue(name, value, display=False)
+
+
+def _read_table(path: Path) -> Any:
+    import pandas
+
+    return pandas.read_parquet(path)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text())
