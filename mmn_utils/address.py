@@ -1,7 +1,7 @@
 """Where the book lives, in one setting, and the command that carries it everywhere.
 
-`[tool.mmn]` in `pyproject.toml` names the repository, its branch, and the tag that Colab installs. They appear again in `_config.yml`,
-`CITATION.cff`, `README.md`, the pages of `book/` and the first cell of every chapter:
+`[tool.mmn]` in `pyproject.toml` names the repository, its branch, and the tag that Colab installs. They appear again
+in `_config.yml`, `CITATION.cff`, `README.md`, the pages of `book/` and the first cell of every chapter:
 
     python -m mmn_utils.address https://github.com/you/your-book --tag v1.0     move the book
     python -m mmn_utils.address                                                 write the present address everywhere
@@ -84,10 +84,16 @@ def disagreements(root: Path) -> list[str]:
     ]
     for path in _files(root):
         if path.suffix == ".ipynb":
-            facts += [(f"notebooks/{path.name} install cell", source, install_cell(address)) for source in _installs(path)]
+            facts += [
+                (f"notebooks/{path.name} install cell", source, install_cell(address)) for source in _installs(path)
+            ]
         elif path.suffix == ".md":
             facts += [(f"{path.name} Colab link", link, address.colab("")) for link in _colab_links(path.read_text())]
-    return [f"{place}: {found!r}, but pyproject.toml says {expected!r}" for place, found, expected in facts if found != expected]
+    return [
+        f"{place}: {found!r}, but pyproject.toml says {expected!r}"
+        for place, found, expected in facts
+        if found != expected
+    ]
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -137,7 +143,9 @@ def _colab_links(text: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; see the module's first lines."""
-    parser = argparse.ArgumentParser(prog="python -m mmn_utils.address", description="Move the book to another repository.")
+    parser = argparse.ArgumentParser(
+        prog="python -m mmn_utils.address", description="Move the book to another repository."
+    )
     parser.add_argument("repository", nargs="?", help="https://HOST/OWNER/NAME; left out: the present one")
     parser.add_argument("--tag", help="tag that Colab installs")
     parser.add_argument("--branch", help="branch that launch buttons open")

@@ -1,7 +1,8 @@
 """The chapters of the book: which there are, whether they can be run, and how an executed one is shown.
 
-A chapter is `notebooks/NAME.ipynb`, listed in `_toc.yml` as `notebooks/NAME`. It has one cell tagged `parameters` and may have one tagged
-`install` (Colab's first cell). Whatever is wrong with one is refused here, by name, before anything runs.
+A chapter is `notebooks/NAME.ipynb`, listed in `_toc.yml` as `notebooks/NAME`. It has one cell tagged `parameters` and
+may have one tagged `install` (Colab's first cell). Whatever is wrong with one is refused here, by name, before
+anything runs.
 """
 
 import ast
@@ -32,18 +33,24 @@ def find(root: Path) -> list[str]:
     there = {path.stem for path in (root / FOLDER).glob("*.ipynb")}
     for name in listed:
         if name not in there:
-            raise BookError(f"_toc.yml lists the chapter {name}, but there is no {FOLDER}/{name}.ipynb{_nearest(name, there)}")
+            raise BookError(
+                f"_toc.yml lists the chapter {name}, but there is no {FOLDER}/{name}.ipynb{_nearest(name, there)}"
+            )
         if listed.count(name) > 1:
             raise BookError(f"_toc.yml lists the chapter {name} {listed.count(name)} times; once is enough")
     for name in sorted(there - set(listed)):
-        raise BookError(f"{FOLDER}/{name}.ipynb is missing from _toc.yml: add `- file: {FOLDER}/{name}`, or move the notebook away")
+        raise BookError(
+            f"{FOLDER}/{name}.ipynb is missing from _toc.yml: add `- file: {FOLDER}/{name}`, or move the notebook away"
+        )
     return listed
 
 
 def _entries(root: Path) -> Iterator[str]:
     toc = root / "_toc.yml"
     if not toc.is_file():
-        raise BookError(f"No table of contents at {toc}: the book is built from the repository's root, as `jupyter-book build book`")
+        raise BookError(
+            f"No table of contents at {toc}: the book is built from the repository's root, as `jupyter-book build book`"
+        )
     yield from _files(yaml.safe_load(toc.read_text()))
 
 
@@ -71,18 +78,20 @@ def read(root: Path, name: str) -> nbformat.NotebookNode:
 
 
 def check(name: str, notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:
-    """Refuse a chapter that could not run as asked: another kernel, no parameters cell, or a parameter it does not have."""
+    """Refuse a chapter that could not run as asked: another kernel, no parameters cell, or a parameter it does not
+    have."""
     kernel = notebook.metadata.get("kernelspec", {}).get("name")
     if kernel != KERNEL:
         raise BookError(
-            f"{name}: the notebook asks for the kernel {kernel!r}; chapters run on {KERNEL!r}, the Python that builds the book. "
+            f"{name}: the notebook asks for the kernel {kernel!r}; chapters run on {KERNEL!r}, "
+            "the Python that builds the book. "
             f"Set metadata.kernelspec.name to {KERNEL!r}"
         )
     known = parameter_names(name, notebook)
     for parameter in parameters:
         if parameter not in known:
             raise BookError(
-                f"{name}: the profile gives the parameter {parameter!r}, which the notebook's parameters cell does not have"
+                f"{name}: the profile gives the parameter {parameter!r}, which the parameters cell does not have"
                 f"{_nearest(parameter, known)}. It has: {', '.join(sorted(known))}"
             )
 
@@ -98,8 +107,8 @@ def parameter_names(name: str, notebook: nbformat.NotebookNode) -> set[str]:
 def shown(name: str, executed: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> nbformat.NotebookNode:
     """The executed notebook as the page shows it.
 
-    The cell that papermill injected is dropped and its values stand in the parameters cell instead; the install cell is hidden;
-    timings and what was written to stderr are left out.
+    The cell that papermill injected is dropped and its values stand in the parameters cell instead; the install cell
+    is hidden; timings and what was written to stderr are left out.
     """
     page = nbformat.from_dict(executed)
     _parameters_cell(name, page).source = with_values(_parameters_cell(name, page).source, parameters)
@@ -151,7 +160,9 @@ def tags(cell: nbformat.NotebookNode) -> list[str]:
 def _parameters_cell(name: str, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     found = [cell for cell in code_cells(notebook) if "parameters" in tags(cell)]
     if len(found) != 1:
-        raise BookError(f"{name}: expected one code cell tagged `parameters`, found {len(found)}; tag the cell that sets `profile`")
+        raise BookError(
+            f"{name}: expected one code cell tagged `parameters`, found {len(found)}; tag the cell that sets `profile`"
+        )
     return found[0]
 
 

@@ -1,9 +1,10 @@
 """The engine of the book: a Sphinx extension that runs, by papermill, each chapter that is not fresh.
 
-`jupyter-book build book` loads it (`_config.yml`). Before Sphinx reads a page, every chapter of the table of contents is checked, those
-that have to be run are run (`freshness.py` says which), and the executed notebooks are put to `book/notebooks/`, where the pages are made
-from. A chapter works in a folder of its own, which takes its final name `results/PROFILE/CHAPTER` only when the last cell has passed: a
-run that fails or is killed leaves nothing that the next one could mistake for a result.
+`jupyter-book build book` loads it (`_config.yml`). Before Sphinx reads a page, every chapter of the table of contents
+is checked, those that have to be run are run (`freshness.py` says which), and the executed notebooks are put to
+`book/notebooks/`, where the pages are made from. A chapter works in a folder of its own, which takes its final name
+`results/PROFILE/CHAPTER` only when the last cell has passed: a run that fails or is killed leaves nothing that the
+next one could mistake for a result.
 
 The profile is the environment variable `MMN_PROFILE`, else `mmn_profile` in `_config.yml`.
 """
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +34,17 @@ from mmn_utils.kernel import READS_VARIABLE
 EXECUTED = "executed.ipynb"
 REPORTS = Path("book/_build/reports")
 _UNFINISHED = ".unfinished"
-_VERSIONS = ("torch", "transformers", "timm", "open_clip_torch", "bert-score", "pycocotools", "numpy", "matplotlib", "papermill")
+_VERSIONS = (
+    "torch",
+    "transformers",
+    "timm",
+    "open_clip_torch",
+    "bert-score",
+    "pycocotools",
+    "numpy",
+    "matplotlib",
+    "papermill",
+)
 _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONHASHSEED": "0",
@@ -85,11 +96,21 @@ def open_book(root: Path, profile_name: str, *, built: list[Path] | None = None)
     names = chapters.find(root)
     for name in profile.chapters:
         if name not in names:
-            raise BookError(f"{profile.file}: chapters.{name}: the book has no such chapter; it has: {', '.join(names)}")
+            raise BookError(
+                f"{profile.file}: chapters.{name}: the book has no such chapter; it has: {', '.join(names)}"
+            )
     if find_spec("ipykernel") is None:
-        raise BookError(f"There is no kernel to run chapters with: {sys.executable} lacks ipykernel. Run: pip install ipykernel")
+        raise BookError(
+            f"There is no kernel to run chapters with: {sys.executable} lacks ipykernel. Run: pip install ipykernel"
+        )
     ready = [_prepare(root, name, profile) for name in names]
-    return Book(root, profile, ready, _places(root, profile), built or [root / "book/_build/html", root / "book/_build/.doctrees"])
+    return Book(
+        root,
+        profile,
+        ready,
+        _places(root, profile),
+        built or [root / "book/_build/html", root / "book/_build/.doctrees"],
+    )
 
 
 def run_chapters(book: Book) -> list[str]:
@@ -157,7 +178,8 @@ def _bring_up_to_date(book: Book, chapter: Chapter) -> bool:
 
 
 def run_chapter(book: Book, chapter: Chapter) -> float:
-    """Run one chapter in a folder of its own, which becomes `results/PROFILE/CHAPTER` at the end; gives the seconds it took.
+    """Run one chapter in a folder of its own, which becomes `results/PROFILE/CHAPTER` at the end; gives the seconds
+    it took.
 
     Raises:
         BookError: a cell failed or the kernel died; the message has chapter, cell, source and traceback.
@@ -202,7 +224,8 @@ def _papermill(book: Book, chapter: Chapter, work: Path, variables: dict[str, st
 
 
 def kernel_manager(variables: dict[str, str]) -> Any:
-    """A manager whose one kernel is the running interpreter, whatever kernels this machine has; `variables` go to its environment."""
+    """A manager whose one kernel is the running interpreter, whatever kernels this machine has; `variables` go to its
+    environment."""
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
@@ -221,7 +244,8 @@ def _failure(book: Book, chapter: Chapter, work: Path, error: Any) -> str:
 
     source = "\n".join(f"    {number:3} {line}" for number, line in enumerate(error.source.splitlines(), 1))
     return (
-        f"Chapter {chapter.name} failed in cell In [{error.exec_count}]: {error.ename}: {strip_color(error.evalue)}\n\n{source}\n\n"
+        f"Chapter {chapter.name} failed in cell In [{error.exec_count}]: {error.ename}: {strip_color(error.evalue)}"
+        + f"\n\n{source}\n\n"
         + strip_color("\n".join(error.traceback))
         + f"\n\nThe notebook as far as it ran: {_keep_report(book, chapter, work)}"
     )
@@ -230,10 +254,10 @@ def _failure(book: Book, chapter: Chapter, work: Path, error: Any) -> str:
 def _death(book: Book, chapter: Chapter, work: Path) -> str:
     report = _keep_report(book, chapter, work)
     cells = chapters.code_cells(nbformat.read(book.root / report, as_version=4))
-    running = [cell.source for cell in cells if cell.metadata.get("papermill", {}).get("status") == "running"]
+    begun = [cell.source for cell in cells if cell.metadata.get("papermill", {}).get("status") != "pending"]
     return (
         f"Chapter {chapter.name}: the kernel died (often for want of memory) in the cell\n\n"
-        + "\n".join(f"    {line}" for source in running for line in source.splitlines())
+        + "\n".join(f"    {line}" for source in begun[-1:] for line in source.splitlines())
         + f"\n\nThe notebook as far as it ran: {report}"
     )
 
@@ -247,7 +271,7 @@ def _keep_report(book: Book, chapter: Chapter, work: Path) -> Path:
 
 def _manifest(book: Book, chapter: Chapter, reads: dict[str, str], staging: Path, seconds: float) -> Manifest:
     versions = {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}}
-    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    date = datetime.now(UTC).isoformat(timespec="seconds")
     return Manifest(chapter.inputs, reads, freshness.digest_outputs(staging), round(seconds, 1), date, versions)
 
 
@@ -293,7 +317,9 @@ def _merge_numbers(book: Book, fresh: list[Chapter]) -> None:
         path = chapter.folder / "numbers.json"
         numbers = results.read_json(path) if path.exists() else {}
         for key in sorted(set(numbers) & set(merged)):
-            raise BookError(f"The number {key} is recorded by two chapters: {merged[key]['chapter']} and {chapter.name}; rename one")
+            raise BookError(
+                f"The number {key} is recorded by two chapters: {merged[key]['chapter']} and {chapter.name}; rename one"
+            )
         merged |= numbers
     _write_changed(book.results / "numbers.json", results.as_json(merged))
 
@@ -301,9 +327,17 @@ def _merge_numbers(book: Book, fresh: list[Chapter]) -> None:
 def status_page(book: Book) -> str:
     """A page that says which profile made the pictures, when, in how long, with which versions, and every number."""
     runs = {chapter.name: Manifest.load(chapter.folder) for chapter in book.chapters}
-    lines = ["# Status", "", f"Every picture and number of this book was made with the profile `{book.profile.name}`.", ""]
+    lines = [
+        "# Status",
+        "",
+        f"Every picture and number of this book was made with the profile `{book.profile.name}`.",
+        "",
+    ]
     lines += ["| chapter | run on (UTC) | seconds |", "| --- | --- | ---: |"]
-    lines += [f"| [](notebooks/{name}.ipynb) | {run.date[:16].replace('T', ' ')} | {run.seconds:.0f} |" for name, run in runs.items()]
+    lines += [
+        f"| [](notebooks/{name}.ipynb) | {run.date[:16].replace('T', ' ')} | {run.seconds:.0f} |"
+        for name, run in runs.items()
+    ]
     newest = max(runs.values(), key=lambda run: run.date).versions if runs else {}
     lines += ["", "## Versions", "", "| package | version |", "| --- | --- |"]
     lines += [f"| {package} | {version} |" for package, version in newest.items()]
@@ -329,7 +363,9 @@ def _alone(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise BookError(f"Another build is running chapters of this book (it holds {path}): wait for it to end") from None
+            raise BookError(
+                f"Another build is running chapters of this book (it holds {path}): wait for it to end"
+            ) from None
         yield
 
 
@@ -346,15 +382,21 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def _before_reading(app: Any, config: Any) -> None:
-    """Run the chapters; on failure say why and leave with a non-zero code (Sphinx would bury the message in its own)."""
+    """Run the chapters; on failure say why and leave with a non-zero code (Sphinx would bury the message in its
+    own)."""
     folders = [Path(app.outdir), Path(app.doctreedir)]
     try:
-        run_chapters(open_book(Path(app.srcdir).parent, os.environ.get("MMN_PROFILE") or config.mmn_profile, built=folders))
+        run_chapters(
+            open_book(Path(app.srcdir).parent, os.environ.get("MMN_PROFILE") or config.mmn_profile, built=folders)
+        )
     except (BookError, profiles.ProfileError) as error:
         print(f"\nThe book was not built.\n{error}\n", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("\nInterrupted: finished chapters are kept, the one that was running starts anew next time.", file=sys.stderr)
+        print(
+            "\nInterrupted: finished chapters are kept, the one that was running starts anew next time.",
+            file=sys.stderr,
+        )
         raise SystemExit(130) from None
     _begin_pages(app)
 

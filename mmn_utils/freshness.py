@@ -5,10 +5,12 @@ A chapter is fresh as long as all of these are what they were when it ran:
 - its notebook, outputs left out;
 - its profile: models, data, seed, and the parameters of this chapter (not those of others);
 - the modules of `mmn_utils` that it imports, directly or through other modules, comments and docstrings left out;
-- the files of the package, the weights and the results of other chapters that it opened while it ran (`kernel.py` writes them down);
+- the files of the package, the weights and the results of other chapters that it opened while it ran (`kernel.py`
+  writes them down);
 - what it left behind: its executed notebook and its results.
 
-Only contents count, never dates. All of it is written to `results/PROFILE/CHAPTER/manifest.json` when the chapter has run to its end.
+Only contents count, never dates. All of it is written to `results/PROFILE/CHAPTER/manifest.json` when the chapter has
+run to its end.
 """
 
 import ast
@@ -79,7 +81,9 @@ def inputs_of(name: str, notebook: nbformat.NotebookNode, profile_file: Path) ->
     profile = yaml.safe_load(profile_file.read_text())
     profile["chapters"] = (profile.get("chapters") or {}).get(name)
     sources = [_plain_python(cell.source) for cell in code_cells(notebook)]
-    return Inputs(_digest_of(cells), _digest_of(profile), {str(path): _digest_code(PACKAGE / path) for path in closure(sources)})
+    return Inputs(
+        _digest_of(cells), _digest_of(profile), {str(path): _digest_code(PACKAGE / path) for path in closure(sources)}
+    )
 
 
 def reason_to_run(folder: Path, inputs: Inputs, places: Mapping[str, Path]) -> str | None:
@@ -103,16 +107,21 @@ def reason_to_run(folder: Path, inputs: Inputs, places: Mapping[str, Path]) -> s
 def reads_chapter(folder: Path, other: str) -> bool:
     """Whether the chapter whose results are in `folder` has read results of the chapter `other`."""
     manifest = Manifest.load(folder)
-    return manifest is not None and any(key.startswith("results:") and other in Path(key).parts for key in manifest.reads)
+    return manifest is not None and any(
+        key.startswith("results:") and other in Path(key).parts for key in manifest.reads
+    )
 
 
 def digest_reads(log: Path, places: Mapping[str, Path], ignore: Iterable[Path] = ()) -> dict[str, str]:
     """Digests of the files named in the kernel's `log` that lie in one of the `places`.
 
-    `places` gives each folder that counts a name: `package`, `results`, and `weights KEY` for each place of weights. Of a folder of weights
-    all files count as soon as one was opened (safetensors reads without telling Python). Files and folders in `ignore` do not count.
+    `places` gives each folder that counts a name: `package`, `results`, and `weights KEY` for each place of weights.
+    Of a folder of weights all files count as soon as one was opened (safetensors reads without telling Python). Files
+    and folders in `ignore` do not count.
     """
-    opened = {Path(os.fsdecode(name)).resolve() for name in log.read_bytes().split(b"\0") if name} if log.exists() else set()
+    opened = (
+        {Path(os.fsdecode(name)).resolve() for name in log.read_bytes().split(b"\0") if name} if log.exists() else set()
+    )
     skip = [path.resolve() for path in ignore]
     opened = {path for path in opened if not any(path.is_relative_to(other) for other in skip)}
     keys: set[str] = set()
@@ -143,7 +152,8 @@ def digest_file(path: Path) -> str:
 
 
 def closure(sources: Iterable[str]) -> list[Path]:
-    """Files of all modules of the package that these pieces of Python import, directly or not; paths are relative to the package."""
+    """Files of all modules of the package that these pieces of Python import, directly or not; paths are relative to
+    the package."""
     found: set[Path] = set()
     todo = [path for source in sources for path in _imported(source, "")]
     while todo:
@@ -225,7 +235,11 @@ def _digest_code(path: Path) -> str:
 
 def _is_text(statement: ast.stmt) -> bool:
     """A docstring, or a string that documents a field."""
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def _digest_read(key: str, places: Mapping[str, Path]) -> str:

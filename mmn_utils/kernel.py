@@ -1,7 +1,8 @@
 """The kernel that runs a chapter: IPython's own, with a list of what it reads.
 
-Started by the engine as `python -m mmn_utils.kernel -f CONNECTION_FILE`. Each file opened for reading is written, once, to the file that
-`MMN_READS` names; the engine keeps those that the chapter's freshness depends on (`freshness.py`).
+Started by the engine as `python -m mmn_utils.kernel -f CONNECTION_FILE`. Each file opened for reading is written,
+once, to the file that `MMN_READS` names; the engine keeps those that the chapter's freshness depends on
+(`freshness.py`).
 """
 
 import os

@@ -1,7 +1,7 @@
 """A Sphinx extension: formulas are set by a MathJax that lies beside the pages, so that the book needs no other host.
 
-The files come from the `sphinx-mathjax-offline` package (MathJax 3.2). Its own extension copies all 24 MB of them on every build;
-the book needs one script and its fonts.
+The files come from the `sphinx-mathjax-offline` package (MathJax 3.2). Its own extension copies all 24 MB of them on
+every build; the book needs one script and its fonts.
 """
 
 from importlib.util import find_spec
@@ -24,7 +24,9 @@ def setup(app: Any) -> dict[str, bool]:
 def _source() -> Path:
     spec = find_spec(_PACKAGE)
     if spec is None:
-        raise ModuleNotFoundError(f"The book needs the package {_PACKAGE} for its formulas: pip install 'mmn-utils[book]'")
+        raise ModuleNotFoundError(
+            f"The book needs the package {_PACKAGE} for its formulas: pip install 'mmn-utils[book]'"
+        )
     return Path(spec.submodule_search_locations[0]) / "static" / "mathjax"
 
 

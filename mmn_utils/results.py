@@ -1,8 +1,9 @@
 """Where a chapter leaves what it found, and where another chapter finds it.
 
-Everything lies in `results/PROFILE/CHAPTER/` below the working root: numbers as JSON, tables as parquet, figures as SVG or PNG. The root is
-the repository when the book's engine runs the chapter (it sets `MMN_ROOT`), and the current folder otherwise. The engine also sets
-`MMN_RESULTS`, a folder that takes its final name only when the whole chapter has run, so that no half result is ever read.
+Everything lies in `results/PROFILE/CHAPTER/` below the working root: numbers as JSON, tables as parquet, figures as
+SVG or PNG. The root is the repository when the book's engine runs the chapter (it sets `MMN_ROOT`), and the current
+folder otherwise. The engine also sets `MMN_RESULTS`, a folder that takes its final name only when the whole chapter
+has run, so that no half result is ever read.
 
 >>> chapter = Chapter("miniature", "01_a_language_model_that_sees")            # doctest: +SKIP
 >>> chapter.number("captioner.single.first_noun_accuracy", 0.94, low=0.92, high=0.96, n=400)   # doctest: +SKIP
@@ -66,8 +67,8 @@ class Chapter:
         `low` and `high` are a 95 % interval, `paper` is the paper's own figure. In the book, prose can print it as
         ``{glue:text}`KEY:.2f` `` (the value) or ``{glue:text}`KEY.text` `` (with its interval and n).
 
-        Raises:
-            ValueError: the key is not dotted lower case or was used before, a value is not finite, or the interval leaves it out.
+        Raises: ValueError: the key is not dotted lower case or was used before, a value is not finite, or the
+        interval leaves it out.
         """
         record = {"value": value, "low": low, "high": high, "n": n, "unit": unit, "paper": paper, "chapter": self.name}
         record |= {field: _plain(record[field]) for field in ("value", "low", "high", "n", "paper")}
@@ -88,7 +89,8 @@ class Chapter:
         return frame
 
     def figure(self, figure: Any, name: str, *, kind: str = "svg") -> None:
-        """Keep a matplotlib figure as `NAME.svg` (lines) or `NAME.png` (images); the same figure gives the same bytes."""
+        """Keep a matplotlib figure as `NAME.svg` (lines) or `NAME.png` (images); the same figure gives the same
+        bytes."""
         import matplotlib
 
         path = self.folder / f"{name}.{kind}"
@@ -101,16 +103,22 @@ class Chapter:
 
     def _check(self, key: str, record: dict[str, Any]) -> None:
         if not _KEY.fullmatch(key):
-            raise ValueError(f"number key: expected dotted lower-case words such as 'captioner.single.accuracy', found {key!r}")
+            raise ValueError(
+                f"number key: expected dotted lower-case words such as 'captioner.single.accuracy', found {key!r}"
+            )
         if key in self._numbers and STAGING_VARIABLE in os.environ:
-            raise ValueError(f"number key {key!r} is recorded twice in chapter {self.name}: give one of the two another name")
+            raise ValueError(
+                f"number key {key!r} is recorded twice in chapter {self.name}: give one of the two another name"
+            )
         for field in ("value", "low", "high", "n", "paper"):
             if record[field] is not None and not math.isfinite(record[field]):
                 raise ValueError(f"number {key}: {field} is {record[field]}, a finite number was expected")
         if record["value"] is None or (record["low"] is None) != (record["high"] is None):
             raise ValueError(f"number {key}: a value is needed, and both low and high or neither; found {record}")
         if record["low"] is not None and not record["low"] <= record["value"] <= record["high"]:
-            raise ValueError(f"number {key}: {record['value']} is outside its interval {record['low']} to {record['high']}")
+            raise ValueError(
+                f"number {key}: {record['value']} is outside its interval {record['low']} to {record['high']}"
+            )
 
 
 def load(profile: Any, chapter: str, name: str) -> Any:
@@ -125,12 +133,14 @@ def load(profile: Any, chapter: str, name: str) -> Any:
             sys.audit(READ_EVENT, str(path))
             return read(path)
     raise FileNotFoundError(
-        f"No result {name!r} in {folder}: chapter {chapter} makes it. Run notebooks/{chapter}.ipynb first, with the same profile."
+        f"No result {name!r} in {folder}: chapter {chapter} makes it. "
+        f"Run notebooks/{chapter}.ipynb first, with the same profile."
     )
 
 
 def root() -> Path:
-    """The folder below which `results/` lies: the repository when the engine runs a chapter, else the current folder."""
+    """The folder below which `results/` lies: the repository when the engine runs a chapter, else the current
+    folder."""
     return Path(os.environ.get(ROOT_VARIABLE) or Path.cwd())
 
 
@@ -155,7 +165,9 @@ def as_json(content: Any) -> str:
 def _check_name(name: str) -> None:
     running = os.environ.get(CHAPTER_VARIABLE, name)
     if running != name:
-        raise ValueError(f"results.Chapter: this notebook is {running!r} but records its results as {name!r}: use its own name")
+        raise ValueError(
+            f"results.Chapter: this notebook is {running!r} but records its results as {name!r}: use its own name"
+        )
 
 
 def _plain(value: Any) -> Any:

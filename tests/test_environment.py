@@ -10,7 +10,18 @@ from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-LIST = "torch transformers timm jupyter-book papermill matplotlib seaborn pycocotools bert-score open-clip-torch".split()
+LIST = [
+    "torch",
+    "transformers",
+    "timm",
+    "jupyter-book",
+    "papermill",
+    "matplotlib",
+    "seaborn",
+    "pycocotools",
+    "bert-score",
+    "open-clip-torch",
+]
 
 
 def canonical(name):
@@ -23,7 +34,9 @@ def requirements(*extras):
 
 
 def pins():
-    lines = [line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")
+    ]
     return {canonical(name): version for name, version in (line.split("==") for line in lines)}
 
 
@@ -40,7 +53,9 @@ def test_the_basis_is_required():
 def test_environment_yml_asks_for_the_same():
     content, listed = conda()
     expected = requirements("book", "test")
-    assert {name: str(r.specifier) for name, r in listed.items()} == {name: str(r.specifier) for name, r in expected.items()}
+    assert {name: str(r.specifier) for name, r in listed.items()} == {
+        name: str(r.specifier) for name, r in expected.items()
+    }
     assert f"python{PROJECT['requires-python']}" in content
 
 

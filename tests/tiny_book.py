@@ -32,9 +32,15 @@ print(results.load("tiny", "01_first", "numbers")["first.n"]["value"])
 results.Chapter("tiny", "02_second").number("second.n", 2)"""
 
 
-def notebook(*sources: str, parameters: str = 'profile: str = "miniature"  # which\nn: int = 1  # how many', kernel: str = "python3"):
+def notebook(
+    *sources: str,
+    parameters: str = 'profile: str = "miniature"  # which\nn: int = 1  # how many',
+    kernel: str = "python3",
+):
     cells = [new_markdown_cell("# A chapter"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
     made = new_notebook(cells=cells + [new_code_cell(source) for source in sources])
+    for number, cell in enumerate(made.cells):
+        cell["id"] = f"cell-{number}"
     made.metadata["kernelspec"] = {"name": kernel, "display_name": "Python 3", "language": "python"}
     return made
 
@@ -62,7 +68,9 @@ class TinyBook:
 
     def toc(self, *names: str) -> None:
         files = [*(f"notebooks/{name}" for name in names), "status"]
-        (self.root / "_toc.yml").write_text(json.dumps({"format": "jb-book", "root": "index", "chapters": [{"file": f} for f in files]}))
+        (self.root / "_toc.yml").write_text(
+            json.dumps({"format": "jb-book", "root": "index", "chapters": [{"file": f} for f in files]})
+        )
 
     def run(self, profile: str | None = None) -> list[str]:
         """Run the chapters in this process; gives the names of those that were run."""
