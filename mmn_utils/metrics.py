@@ -130,12 +130,16 @@ def _load_bert(source: str, revision: str | None, num_layers: int, cache: Path, 
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    where = {"revision": revision or "main", "cache_dir": cache, "trust_remote_code": False}
-    model = AutoModel.from_pretrained(source, dtype=torch.float32, **where)
+    from mmn_utils.models.hub import load_pretrained
+
+    model = load_pretrained(AutoModel, source, revision=revision, cache=cache, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(
+        source, revision=revision or "main", cache_dir=cache, trust_remote_code=False
+    )
     if not 0 < num_layers <= len(model.encoder.layer):
         raise ValueError(f"models.bert.num_layers is {num_layers}, but {source} has {len(model.encoder.layer)} layers")
     model.encoder.layer = model.encoder.layer[:num_layers]
-    return model.eval().to(device), AutoTokenizer.from_pretrained(source, **where)
+    return model.eval().to(device), tokenizer
 
 
 def _bert(profile: Profile) -> tuple:

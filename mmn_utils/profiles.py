@@ -281,10 +281,10 @@ def _describe(kind: Any) -> str:
     if isinstance(kind, UnionType):
         return " or ".join(_describe(option) for option in get_args(kind))
     if get_origin(kind) is list:
-        return f"a list of {_describe(get_args(kind)[0])}"
+        return f"a list, each {_describe(get_args(kind)[0])},"
     if get_origin(kind) is dict or is_dataclass(kind):
         return "a mapping"
-    return "null" if kind is NoneType else f"a {kind.__name__}"
+    return {NoneType: "null", int: "a whole number", str: "a string", bool: "true or false"}.get(kind, kind.__name__)
 
 
 def _dotted(key: str, name: object) -> str:

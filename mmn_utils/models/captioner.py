@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from mmn_utils.models.encoders import LIBRARIES, VisionEncoder
+from mmn_utils.models.hub import load_pretrained
 from mmn_utils.models.weights import WeightsError, load_tensors, verify_folder
 from mmn_utils.profiles import LanguageModelSource, Profile, ProjectionSource, VisionEncoderSource
 
@@ -155,13 +156,13 @@ class Captioner:
 def load_language_model(profile: Profile, source: LanguageModelSource) -> PreTrainedModel:
     """A causal language model in the profile's dtype; never runs code from the hub."""
     verify_source(profile, source.source)
-    model = AutoModelForCausalLM.from_pretrained(
+    model = load_pretrained(
+        AutoModelForCausalLM,
         profile.locate(source.source),
-        revision=source.revision or "main",
+        revision=source.revision,
+        cache=profile.cache_folder / "hub",
         dtype=getattr(torch, source.dtype),
         device_map=source.device_map,
-        cache_dir=profile.cache_folder / "hub",
-        trust_remote_code=False,
     )
     model.generation_config = GenerationConfig()  # the publisher's sampling settings would only warn
     return model if source.device_map else model.to(profile.torch_device)
@@ -182,7 +183,7 @@ def load_encoder(profile: Profile, source: VisionEncoderSource) -> VisionEncoder
     """A vision encoder of either library, in float32."""
     verify_source(profile, source.source)
     encoder = LIBRARIES[source.library].load(
-        profile.locate(source.source), revision=source.revision, cache_dir=profile.cache_folder / "hub"
+        profile.locate(source.source), revision=source.revision, cache=profile.cache_folder / "hub"
     )
     encoder.model.float().to(profile.torch_device)
     return encoder

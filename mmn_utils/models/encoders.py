@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mmn_utils.models.hub import load_pretrained
+
 
 class VisionEncoder(Protocol):
     """What the captioner asks of an encoder."""
@@ -34,13 +36,13 @@ class TimmEncoder:
     name: str
 
     @classmethod
-    def load(cls, source: str, *, revision: str | None = None, cache_dir: Path | None = None) -> "TimmEncoder":
+    def load(cls, source: str, *, revision: str | None, cache: Path) -> "TimmEncoder":
         """From a folder in timm's layout (`config.json`, `model.safetensors`) or by timm's name (also `hf-hub:…`)."""
         import timm
 
         _register_miniature()
         name = f"local-dir:{source}" if Path(source).is_dir() else source + (f"@{revision}" if revision else "")
-        return cls(model=timm.create_model(name, pretrained=True, num_classes=0, cache_dir=cache_dir), name=source)
+        return cls(model=timm.create_model(name, pretrained=True, num_classes=0, cache_dir=cache), name=source)
 
     @property
     def width(self) -> int:
@@ -76,13 +78,14 @@ class TransformersEncoder:
     processor: Any
 
     @classmethod
-    def load(cls, source: str, *, revision: str | None = None, cache_dir: Path | None = None) -> "TransformersEncoder":
+    def load(cls, source: str, *, revision: str | None, cache: Path) -> "TransformersEncoder":
         """From a folder or by a hub name; never runs code from there."""
         from transformers import AutoImageProcessor, AutoModel
 
-        where = {"revision": revision or "main", "cache_dir": cache_dir, "trust_remote_code": False}
-        processor = AutoImageProcessor.from_pretrained(source, backend="pil", **where)
-        model = AutoModel.from_pretrained(source, dtype=torch.float32, add_pooling_layer=False, **where)
+        processor = AutoImageProcessor.from_pretrained(
+            source, revision=revision or "main", cache_dir=cache, backend="pil", trust_remote_code=False
+        )
+        model = load_pretrained(AutoModel, source, revision=revision, cache=cache, dtype=torch.float32)
         return cls(model=model, name=source, processor=processor)
 
     @property

@@ -5,6 +5,7 @@ import json
 import pickle
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -74,20 +75,23 @@ def is_truncated(path: Path) -> bool:
     """Whether the file ends before its own header says it should (safetensors, torch's zip files; empty files)."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(8)
         if path.suffix == ".safetensors":
-            return size < 8 or size < _safetensors_size(start, file.read(int.from_bytes(start, "little")))
-    return size == 0 or (start.startswith(b"PK") and not zipfile.is_zipfile(path))
+            return size < 8 or size < _announced_size(file, size)
+        return size == 0 or (file.read(2) == b"PK" and not zipfile.is_zipfile(path))
 
 
-def _safetensors_size(length: bytes, header: bytes) -> int:
-    """Bytes that a safetensors file should have: 8 of length, the header, the tensors."""
-    announced = int.from_bytes(length, "little")
-    if len(header) < announced:
-        return 8 + announced
-    entries = json.loads(header)
-    ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
-    return 8 + announced + max(ends, default=0)
+def _announced_size(file: BinaryIO, size: int) -> int:
+    """Bytes that a safetensors file should have: 8 of length, the header, the tensors; 0 if it is something else."""
+    length = int.from_bytes(file.read(8), "little")
+    header = file.read(min(length, size))
+    if header.startswith(b"{") and len(header) < length:
+        return 8 + length
+    try:
+        entries = json.loads(header)
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return 0
+    return 8 + length + max(ends, default=0)
 
 
 def load_tensors(path: Path, checksum: str | None = None) -> dict[str, torch.Tensor]:
