@@ -214,7 +214,7 @@ def _papermill(book: Book, chapter: Chapter, work: Path, variables: dict[str, st
             work / EXECUTED,
             chapter.parameters,
             cwd=book.root,
-            km=kernel_manager(_QUIET | own | variables),
+            kernel_manager_class=kernel_manager(_QUIET | own | variables),
             progress_bar=False,
         )
     except papermill.PapermillExecutionError as error:
@@ -223,11 +223,14 @@ def _papermill(book: Book, chapter: Chapter, work: Path, variables: dict[str, st
         raise BookError(_death(book, chapter, work)) from None
 
 
-def kernel_manager(variables: dict[str, str]) -> Any:
-    """A manager whose one kernel is the running interpreter, whatever kernels this machine has; `variables` go to its
-    environment."""
+def kernel_manager(variables: dict[str, str]) -> type:
+    """A kernel manager whose one kernel is the running interpreter, whatever kernels this machine has.
+
+    `variables` are added to the kernel's environment.
+    """
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from traitlets import default
 
     command = [sys.executable, "-m", "mmn_utils.kernel", "--log-level=ERROR", "-f", "{connection_file}"]
     spec = KernelSpec(argv=command, display_name="Python 3", language="python", env=variables)
@@ -236,7 +239,12 @@ def kernel_manager(variables: dict[str, str]) -> Any:
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
             return spec
 
-    return AsyncKernelManager(kernel_name=chapters.KERNEL, kernel_spec_manager=RunningInterpreter())
+    class Manager(AsyncKernelManager):
+        @default("kernel_spec_manager")
+        def _running_interpreter(self) -> KernelSpecManager:
+            return RunningInterpreter(parent=self)
+
+    return Manager
 
 
 def _failure(book: Book, chapter: Chapter, work: Path, error: Any) -> str:

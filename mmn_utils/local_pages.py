@@ -1,7 +1,9 @@
-"""A Sphinx extension: formulas are set by a MathJax that lies beside the pages, so that the book needs no other host.
+"""A Sphinx extension: the pages ask no other host for anything.
 
-The files come from the `sphinx-mathjax-offline` package (MathJax 3.2). Its own extension copies all 24 MB of them on
-every build; the book needs one script and its fonts.
+Formulas are set by a MathJax that lies beside the pages. The files come from the `sphinx-mathjax-offline` package
+(MathJax 3.2), whose own extension copies all 24 MB of them on every build; the book needs one script and its fonts.
+Thebe, which the book's tools put into every page (twice, which the browser calls an error) and which would load its
+code from elsewhere, is taken out: chapters are run on Colab or at home.
 """
 
 from importlib.util import find_spec
@@ -17,24 +19,33 @@ _FONTS = Path("output/chtml/fonts")
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx when the extension is loaded."""
     app.config.mathjax_path = f"mathjax/{_SCRIPT}"
-    app.connect("build-finished", _copy)
+    app.connect("html-page-context", _without_thebe, priority=900)
+    app.connect("build-finished", _copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def _source() -> Path:
+def _without_thebe(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    for kind in ("script_files", "css_files"):
+        context[kind] = [file for file in context[kind] if "thebe" not in _told_by(file).lower()]
+
+
+def _told_by(file: Any) -> str:
+    """Name and inline text of a script or style sheet."""
+    return f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', {}).get('body') or ''}"
+
+
+def _mathjax() -> Path:
     spec = find_spec(_PACKAGE)
-    if spec is None:
-        raise ModuleNotFoundError(
-            f"The book needs the package {_PACKAGE} for its formulas: pip install 'mmn-utils[book]'"
-        )
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"The book's formulas need {_PACKAGE}; run: pip install 'mmn-utils[book]'")
     return Path(spec.submodule_search_locations[0]) / "static" / "mathjax"
 
 
-def _copy(app: Any, error: Exception | None) -> None:
+def _copy_mathjax(app: Any, error: Exception | None) -> None:
     target = Path(app.outdir) / "_static" / "mathjax"
     if error or app.builder.format != "html" or (target / _SCRIPT).exists():
         return
-    copytree(_source() / _FONTS, target / _FONTS, dirs_exist_ok=True, ignore=ignore_patterns("*.js"))
+    copytree(_mathjax() / _FONTS, target / _FONTS, dirs_exist_ok=True, ignore=ignore_patterns("*.js"))
     partial = target / f"{_SCRIPT}.partial"
-    partial.write_bytes((_source() / _SCRIPT).read_bytes())
+    partial.write_bytes((_mathjax() / _SCRIPT).read_bytes())
     partial.rename(target / _SCRIPT)

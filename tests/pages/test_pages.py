@@ -1,0 +1,115 @@
+"""Every page of the built book, in a browser: wide and phone, light and dark."""
+
+import re
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from conftest import HTML, REPOSITORY
+
+from mmn_utils import address
+
+pytestmark = pytest.mark.pages
+VIEWS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
+IMAGES = """async () => {
+  const images = [...document.images];
+  await Promise.all(images.map(image => { image.loading = 'eager'; return image.decode().catch(() => {}); }));
+  return images.map(image => ({
+    source: image.getAttribute('src').slice(0, 100), width: image.naturalWidth, alt: image.getAttribute('alt'),
+    inArticle: !!image.closest('article'), isOutput: !!image.closest('.cell_output'),
+    caption: image.closest('figure')?.querySelector('figcaption')?.innerText ?? ''}));
+}"""
+# Contrast (WCAG) of each text with the first opaque ground behind it; 3 is what large text needs, and pictures have their own.
+FAINT = """() => {
+  const rgba = text => { const v = text.match(/[\\d.]+/g).map(Number); return v.length < 4 ? [...v, 1] : v; };
+  const light = c => { const f = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    return 0.2126 * f(c[0]) + 0.7152 * f(c[1]) + 0.0722 * f(c[2]); };
+  const ground = node => { for (; node; node = node.parentElement) {
+    const c = rgba(getComputedStyle(node).backgroundColor); if (c[3] > 0.5) return c; } return [255, 255, 255, 1]; };
+  const own = node => [...node.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join('');
+  return [...document.querySelectorAll('article *')]
+    .filter(node => own(node) && node.checkVisibility() && !node.closest('svg, script, style, .headerlink'))
+    .map(node => { const a = light(rgba(getComputedStyle(node).color)), b = light(ground(node));
+      return [own(node).slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)]; })
+    .filter(([, contrast]) => contrast < 3);
+}"""
+WIDE = """() => {
+  const room = document.documentElement.clientWidth;
+  return document.documentElement.scrollWidth <= room ? [] : [...document.querySelectorAll('article *')]
+    .filter(node => node.getBoundingClientRect().right > room + 1).slice(0, 5).map(node => node.outerHTML.slice(0, 120));
+}"""
+
+
+class Visit:
+    """One page in one view, and all that went wrong on the way."""
+
+    def __init__(self, browser, site, name, scheme="light", width=1280):
+        self.troubles = []
+        self.context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+        self.page = self.context.new_page()
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.troubles.append(f"script error: {error}"))
+        self.page.on("request", lambda request: self._request(request.url, site))
+        self.page.on("response", lambda r: r.status >= 400 and self.troubles.append(f"{r.status}: {r.url}"))
+        self.page.goto(f"{site}/{name}", wait_until="networkidle")
+
+    def _console(self, message):
+        if message.type == "error":
+            self.troubles.append(f"console: {message.text}")
+
+    def _request(self, url, site):
+        if not url.startswith((site, "data:", "blob:")):
+            self.troubles.append(f"request to another host: {url}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.context.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), VIEWS)
+def test_page_loads_whole(site, browser, page_name, scheme, width):
+    with Visit(browser, site, page_name, scheme, width) as visit:
+        images = visit.page.evaluate(IMAGES)
+        assert [image["source"] for image in images if image["width"] == 0] == []
+        assert visit.page.evaluate(FAINT) == [], "text too faint to read"
+        assert width > 400 or visit.page.evaluate(WIDE) == [], "wider than a phone"
+        theme = visit.page.evaluate("document.documentElement.dataset.theme")
+        assert theme in (scheme, None)
+        assert visit.troubles == []
+
+
+def test_pictures_are_told_and_outputs_are_clean(site, browser, page_name):
+    with Visit(browser, site, page_name) as visit:
+        images = visit.page.evaluate(IMAGES)
+        assert [image["source"] for image in images if image["alt"] is None] == []
+        assert [image["source"] for image in images if image["inArticle"] and not image["alt"].strip()] == []
+        assert [image["source"] for image in images if image["isOutput"] and not image["caption"].strip()] == []
+        assert visit.page.locator("article .stderr, article .traceback").count() == 0
+        assert not re.search(r"Traceback \(most recent call last\)", visit.page.locator("body").inner_text())
+
+
+def test_formulas_are_set(site, browser, page_name):
+    with Visit(browser, site, page_name) as visit:
+        formulas = visit.page.locator("article .math").count()
+        visit.page.wait_for_function(f"document.querySelectorAll('article .math mjx-container').length >= {formulas}")
+
+
+def test_links_within_the_book_lead_somewhere(site, browser, page_name):
+    with Visit(browser, site, page_name) as visit:
+        links = visit.page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.href)")
+    for link in {link for link in links if link.startswith(site)}:
+        target = HTML / unquote(urlsplit(link).path).lstrip("/")
+        target = target / "index.html" if target.is_dir() else target
+        assert target.exists(), link
+        fragment = unquote(urlsplit(link).fragment)
+        if fragment and target.suffix == ".html":
+            assert f'id="{fragment}"' in target.read_text(), link
+
+
+def test_launch_buttons_open_the_source_notebook(site, browser, chapter):
+    source = chapter.replace(".html", ".ipynb")
+    with Visit(browser, site, chapter) as visit:
+        links = visit.page.evaluate("[...document.querySelectorAll('a[href*=\"colab\"]')].map(a => a.href)")
+    assert address.read(REPOSITORY).colab(source) in links
+    assert (REPOSITORY / source).exists()
