@@ -146,7 +146,8 @@ def root() -> Path:
 
 def folder_of(profile: Any, chapter: str) -> Path:
     """`results/PROFILE/CHAPTER` below the working root; `profile` is a `Profile`, its name, or the path of its file."""
-    return root() / "results" / Path(getattr(profile, "name", profile)).stem / chapter
+    name = str(getattr(profile, "name", profile))
+    return root() / "results" / (Path(name).stem if name.endswith((".yml", ".yaml")) else name) / chapter
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -1,4 +1,7 @@
-"""The built book, served on localhost, and a browser to look at it. `MMN_REQUIRE_PAGES=1` turns a skip into a failure."""
+"""The built book, served on localhost, and a browser to look at it.
+
+`MMN_REQUIRE_PAGES=1` turns a skip into a failure.
+"""
 
 import os
 import shutil

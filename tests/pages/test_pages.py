@@ -18,14 +18,15 @@ IMAGES = """async () => {
     inArticle: !!image.closest('article'), isOutput: !!image.closest('.cell_output'),
     caption: image.closest('figure')?.querySelector('figcaption')?.innerText ?? ''}));
 }"""
-# Contrast (WCAG) of each text with the first opaque ground behind it; 3 is what large text needs, and pictures have their own.
+# Contrast (WCAG) of each text with the first opaque ground behind it; 3 is what large text needs.
 FAINT = """() => {
   const rgba = text => { const v = text.match(/[\\d.]+/g).map(Number); return v.length < 4 ? [...v, 1] : v; };
   const light = c => { const f = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
     return 0.2126 * f(c[0]) + 0.7152 * f(c[1]) + 0.0722 * f(c[2]); };
   const ground = node => { for (; node; node = node.parentElement) {
     const c = rgba(getComputedStyle(node).backgroundColor); if (c[3] > 0.5) return c; } return [255, 255, 255, 1]; };
-  const own = node => [...node.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join('');
+  const texts = node => [...node.childNodes].filter(n => n.nodeType === 3);
+  const own = node => texts(node).map(n => n.data.trim()).join('');
   return [...document.querySelectorAll('article *')]
     .filter(node => own(node) && node.checkVisibility() && !node.closest('svg, script, style, .headerlink'))
     .map(node => { const a = light(rgba(getComputedStyle(node).color)), b = light(ground(node));
@@ -34,8 +35,9 @@ FAINT = """() => {
 }"""
 WIDE = """() => {
   const room = document.documentElement.clientWidth;
-  return document.documentElement.scrollWidth <= room ? [] : [...document.querySelectorAll('article *')]
-    .filter(node => node.getBoundingClientRect().right > room + 1).slice(0, 5).map(node => node.outerHTML.slice(0, 120));
+  const all = document.documentElement.scrollWidth <= room ? [] : [...document.querySelectorAll('body *')];
+  const beyond = all.filter(node => node.getBoundingClientRect().right > room + 1);
+  return beyond.slice(0, 5).map(node => node.outerHTML.slice(0, 120));
 }"""
 
 
@@ -67,6 +69,21 @@ class Visit:
         self.context.close()
 
 
+@pytest.fixture(scope="module")
+def opened(site, browser):
+    """Pages in the first view, each opened once."""
+    visits = {}
+
+    def visit(name):
+        if name not in visits:
+            visits[name] = Visit(browser, site, name)
+        return visits[name].page
+
+    yield visit
+    for visit in visits.values():
+        visit.context.close()
+
+
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)
 def test_page_loads_whole(site, browser, page_name, scheme, width):
     with Visit(browser, site, page_name, scheme, width) as visit:
@@ -79,25 +96,24 @@ def test_page_loads_whole(site, browser, page_name, scheme, width):
         assert visit.troubles == []
 
 
-def test_pictures_are_told_and_outputs_are_clean(site, browser, page_name):
-    with Visit(browser, site, page_name) as visit:
-        images = visit.page.evaluate(IMAGES)
-        assert [image["source"] for image in images if image["alt"] is None] == []
-        assert [image["source"] for image in images if image["inArticle"] and not image["alt"].strip()] == []
-        assert [image["source"] for image in images if image["isOutput"] and not image["caption"].strip()] == []
-        assert visit.page.locator("article .stderr, article .traceback").count() == 0
-        assert not re.search(r"Traceback \(most recent call last\)", visit.page.locator("body").inner_text())
+def test_pictures_are_told_and_outputs_are_clean(opened, page_name):
+    page = opened(page_name)
+    images = page.evaluate(IMAGES)
+    assert [image["source"] for image in images if image["alt"] is None] == []
+    assert [image["source"] for image in images if image["inArticle"] and not image["alt"].strip()] == []
+    assert [image["source"] for image in images if image["isOutput"] and not image["caption"].strip()] == []
+    assert page.locator("article .stderr, article .traceback").count() == 0
+    assert not re.search(r"Traceback \(most recent call last\)", page.locator("body").inner_text())
 
 
-def test_formulas_are_set(site, browser, page_name):
-    with Visit(browser, site, page_name) as visit:
-        formulas = visit.page.locator("article .math").count()
-        visit.page.wait_for_function(f"document.querySelectorAll('article .math mjx-container').length >= {formulas}")
+def test_formulas_are_set(opened, page_name):
+    page = opened(page_name)
+    formulas = page.locator("article .math").count()
+    page.wait_for_function(f"document.querySelectorAll('article .math mjx-container').length >= {formulas}")
 
 
-def test_links_within_the_book_lead_somewhere(site, browser, page_name):
-    with Visit(browser, site, page_name) as visit:
-        links = visit.page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.href)")
+def test_links_within_the_book_lead_somewhere(site, opened, page_name):
+    links = opened(page_name).evaluate("[...document.querySelectorAll('a[href]')].map(a => a.href)")
     for link in {link for link in links if link.startswith(site)}:
         target = HTML / unquote(urlsplit(link).path).lstrip("/")
         target = target / "index.html" if target.is_dir() else target
@@ -107,9 +123,8 @@ def test_links_within_the_book_lead_somewhere(site, browser, page_name):
             assert f'id="{fragment}"' in target.read_text(), link
 
 
-def test_launch_buttons_open_the_source_notebook(site, browser, chapter):
+def test_launch_buttons_open_the_source_notebook(opened, chapter):
     source = chapter.replace(".html", ".ipynb")
-    with Visit(browser, site, chapter) as visit:
-        links = visit.page.evaluate("[...document.querySelectorAll('a[href*=\"colab\"]')].map(a => a.href)")
+    links = opened(chapter).evaluate("[...document.querySelectorAll('a[href*=\"colab\"]')].map(a => a.href)")
     assert address.read(REPOSITORY).colab(source) in links
     assert (REPOSITORY / source).exists()
