@@ -1,0 +1,67 @@
+"""What a captioner says of scenes whose content is known, and the two controls that tell seeing from guessing."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from transformers import AutoModelForCausalLM
+
+from mmn_utils.data import CocoScenes
+from mmn_utils.metrics import Estimate, first_noun, wilson
+from mmn_utils.models.captioner import Captioner, load_projection
+from mmn_utils.profiles import Profile, ProjectionSource
+
+
+def judge(scenes: CocoScenes, ids: Sequence[int], captions: Sequence[str], nouns: Collection[str]) -> pd.DataFrame:
+    """One row an image: `caption`, `first_noun`, the `objects` that are there, whether the first noun is one of them and all are named.
+
+    `style` is the hand that drew the scene ("photo" where the data do not say). An object counts as named if its name stands in the
+    caption as a word or phrase.
+
+    Raises:
+        ValueError: as many captions as images are needed.
+    """
+    if len(ids) != len(captions):
+        raise ValueError(f"expected a caption for each image, found {len(captions)} for {len(ids)} images")
+    return pd.DataFrame([_judge_one(scenes, i, caption, nouns) for i, caption in zip(ids, captions, strict=True)]).set_index("image")
+
+
+def _judge_one(scenes: CocoScenes, image: int, caption: str, nouns: Collection[str]) -> dict[str, object]:
+    objects = sorted({o.name for o in scenes.objects(image)})
+    noun = first_noun(caption, nouns)
+    said = f" {' '.join(caption.lower().replace(',', ' ').replace('.', ' ').split())} "
+    return {
+        "image": image,
+        "style": scenes.info(image).get("style", "photo"),
+        "n_objects": len(objects),
+        "objects": objects,
+        "caption": caption,
+        "first_noun": noun,
+        "first_is_right": noun is not None and any(noun in name.split() for name in objects),
+        "all_named": bool(objects) and all(f" {name} " in said for name in objects),
+    }
+
+
+def share(flags: pd.Series) -> Estimate:
+    """How often something is true, with Wilson's 95 % interval."""
+    return wilson(int(flags.sum()), len(flags))
+
+
+def shuffled(judged: pd.DataFrame) -> pd.Series:
+    """Whether each caption's first noun would be right for the *next* image of the table: what guessing well alone achieves."""
+    others = [*judged["objects"].iloc[1:], judged["objects"].iloc[0]]
+    right = [noun is not None and any(noun in name.split() for name in objects) for noun, objects in zip(judged["first_noun"], others, strict=True)]
+    return pd.Series(right, index=judged.index)
+
+
+def untrained(captioner: Captioner, profile: Profile, *, projection: str | None, seed: int) -> Captioner:
+    """The captioner with a language model of the same architecture that never learnt anything.
+
+    `projection`: a source in the profile's notation of a projection that was trained for it, as a fair control asks for; None keeps
+    the captioner's own.
+    """
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(captioner.language_model.config, dtype=torch.float32)
+    linear = load_projection(profile, ProjectionSource(projection)) if projection else captioner.projection
+    return replace(captioner, language_model=model.to(captioner.device), projection=linear.to(captioner.device))
