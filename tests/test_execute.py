@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 
@@ -31,6 +32,11 @@ def only_first(book):
 
 def numbers(book):
     return json.loads((book.root / "results/tiny/numbers.json").read_text())
+
+
+def pages(book):
+    """The chapters' pages, without the checksums that later builds put behind the names of style sheets."""
+    return {name: re.sub(r"\?v=[0-9a-f]+", "", book.html(name).read_text()) for name in BOTH}
 
 
 def edit(path, old, new):
@@ -197,7 +203,7 @@ def test_killed_anywhere_the_next_build_is_whole(book):
     """kill -9 at random moments of a build, pages included; then one build, compared with one that was left alone."""
     code, output = book.build()
     assert code == 0, output
-    expected = {name: book.html(name).read_text() for name in BOTH}
+    expected = pages(book)
     seed = int(os.environ.get("MMN_KILL_SEED", time.time_ns() % 2**32))
     chance = random.Random(seed)
     moments = [chance.uniform(0.3, 5) for _ in range(int(os.environ.get("MMN_KILLS", 3)))]
@@ -210,7 +216,7 @@ def test_killed_anywhere_the_next_build_is_whole(book):
     book.write("01_first", notebook(FIRST))
     code, output = book.build()
     assert code == 0, f"seed {seed}: {output}"
-    assert {name: book.html(name).read_text() for name in BOTH} == expected, f"seed {seed}"
+    assert pages(book) == expected, f"seed {seed}"
     assert not list((book.root / "results/.running").iterdir()), f"seed {seed}"
     assert not [path for path in book.root.rglob("*.partial")], f"seed {seed}"
     code, output = book.build()
