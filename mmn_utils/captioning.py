@@ -14,7 +14,7 @@ from mmn_utils.profiles import Profile, ProjectionSource
 
 
 def judge(scenes: CocoScenes, ids: Sequence[int], captions: Sequence[str], nouns: Collection[str]) -> pd.DataFrame:
-    """One row an image: `caption`, `first_noun`, the `objects` that are there, whether the first noun is one of them and all are named.
+    """One row an image: `caption`, `first_noun` ("" if there is none), the `objects` that are there, whether the first noun is one of them and all are named.
 
     `style` is the hand that drew the scene ("photo" where the data do not say). An object counts as named if its name stands in the
     caption as a word or phrase.
@@ -29,7 +29,7 @@ def judge(scenes: CocoScenes, ids: Sequence[int], captions: Sequence[str], nouns
 
 def _judge_one(scenes: CocoScenes, image: int, caption: str, nouns: Collection[str]) -> dict[str, object]:
     objects = sorted({o.name for o in scenes.objects(image)})
-    noun = first_noun(caption, nouns)
+    noun = first_noun(caption, nouns) or ""
     said = f" {' '.join(caption.lower().replace(',', ' ').replace('.', ' ').split())} "
     return {
         "image": image,
@@ -38,9 +38,14 @@ def _judge_one(scenes: CocoScenes, image: int, caption: str, nouns: Collection[s
         "objects": objects,
         "caption": caption,
         "first_noun": noun,
-        "first_is_right": noun is not None and any(noun in name.split() for name in objects),
+        "first_is_right": _is_one_of(noun, objects),
         "all_named": bool(objects) and all(f" {name} " in said for name in objects),
     }
+
+
+def _is_one_of(noun: str, objects: Sequence[str]) -> bool:
+    """Whether the noun is a word of one of the objects' names ("light" of "traffic light")."""
+    return any(noun in name.split() for name in objects)
 
 
 def share(flags: pd.Series) -> Estimate:
@@ -51,7 +56,7 @@ def share(flags: pd.Series) -> Estimate:
 def shuffled(judged: pd.DataFrame) -> pd.Series:
     """Whether each caption's first noun would be right for the *next* image of the table: what guessing well alone achieves."""
     others = [*judged["objects"].iloc[1:], judged["objects"].iloc[0]]
-    right = [noun is not None and any(noun in name.split() for name in objects) for noun, objects in zip(judged["first_noun"], others, strict=True)]
+    right = [_is_one_of(noun, objects) for noun, objects in zip(judged["first_noun"], others, strict=True)]
     return pd.Series(right, index=judged.index)
 
 
