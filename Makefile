@@ -20,6 +20,7 @@ pages: $(VENV)/.test  ## look at every built page in headless Chromium
 	$(BIN)/python -m pytest -q tests/pages $(PYTEST_ARGS)
 
 benchmark: $(VENV)/.test  ## time us beside our peers
+	@test -d benchmarks || { echo 'make benchmark: there are no benchmarks yet'; exit 2; }
 	$(BIN)/python -m benchmarks
 
 train: $(VENV)/.train  ## make the miniature's weights again from nothing
