@@ -92,7 +92,7 @@ def test_wordnets_files_are_read(tmp_path):
     """Three synsets in WordNet's own format: a puppy is a dog, which has a tail."""
     data = [
         "  1 This software and database is being provided to you",
-        "00000010 05 n 02 dog 0 domestic_dog 1 002 ~ 00000020 n 0000 %p 00000030 n 0000 | a barking animal; \"it barks\"  ",
+        "00000010 05 n 02 dog 0 domestic_dog 1 002 ~ 00000020 n 0000 %p 00000030 n 0000 | a pet; \"it barks\"  ",
         "00000020 05 n 01 puppy 0 001 @ 00000010 n 0000 | a young dog  ",
         "00000030 08 n 01 tail(a) 0 001 + 00000099 v 0101 | the hind part  ",
     ]  # fmt: skip
@@ -107,7 +107,7 @@ def test_wordnets_files_are_read(tmp_path):
     assert net.related("noun", "00000010", lexicon.PART_POINTERS) == ["00000030"]
     assert net.related("noun", "00000010", lexicon.KIND_POINTERS) == ["00000020"]
     assert net.related("noun", "00000030", ("+",)) == [], "a verb is not followed"
-    assert net.gloss("noun", "00000010") == 'a barking animal; "it barks"'
+    assert net.gloss("noun", "00000010") == 'a pet; "it barks"'
     assert net.counts == {("dog", "noun"): 43, ("dog", "verb"): 2}
 
 
