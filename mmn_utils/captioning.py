@@ -14,17 +14,21 @@ from mmn_utils.profiles import Profile, ProjectionSource
 
 
 def judge(scenes: CocoScenes, ids: Sequence[int], captions: Sequence[str], nouns: Collection[str]) -> pd.DataFrame:
-    """One row an image: `caption`, `first_noun` ("" if there is none), the `objects` that are there, whether the first noun is one of them and all are named.
+    """One row an image: `caption`, `first_noun` ("" if there is none), the `objects` that are there, whether the
+    first noun is one of them and all are named.
 
-    `style` is the hand that drew the scene ("photo" where the data do not say). An object counts as named if its name stands in the
-    caption as a word or phrase.
+    `style` is the hand that drew the scene ("photo" where the data do not say). An object counts as named if its name
+    stands in the caption as a word or phrase.
 
     Raises:
         ValueError: as many captions as images are needed.
+    
     """
     if len(ids) != len(captions):
         raise ValueError(f"expected a caption for each image, found {len(captions)} for {len(ids)} images")
-    return pd.DataFrame([_judge_one(scenes, i, caption, nouns) for i, caption in zip(ids, captions, strict=True)]).set_index("image")
+    return pd.DataFrame(
+        [_judge_one(scenes, i, caption, nouns) for i, caption in zip(ids, captions, strict=True)]
+    ).set_index("image")
 
 
 def _judge_one(scenes: CocoScenes, image: int, caption: str, nouns: Collection[str]) -> dict[str, object]:
@@ -54,7 +58,9 @@ def share(flags: pd.Series) -> Estimate:
 
 
 def shuffled(judged: pd.DataFrame) -> pd.Series:
-    """Whether each caption's first noun would be right for the *next* image of the table: what guessing well alone achieves."""
+    """Whether each caption's first noun would be right for the *next* image of the table: what guessing well alone
+    achieves.
+    """
     others = [*judged["objects"].iloc[1:], judged["objects"].iloc[0]]
     right = [_is_one_of(noun, objects) for noun, objects in zip(judged["first_noun"], others, strict=True)]
     return pd.Series(right, index=judged.index)
@@ -63,8 +69,8 @@ def shuffled(judged: pd.DataFrame) -> pd.Series:
 def untrained(captioner: Captioner, profile: Profile, *, projection: str | None, seed: int) -> Captioner:
     """The captioner with a language model of the same architecture that never learnt anything.
 
-    `projection`: a source in the profile's notation of a projection that was trained for it, as a fair control asks for; None keeps
-    the captioner's own.
+    `projection`: a source in the profile's notation of a projection that was trained for it, as a fair control asks
+    for; None keeps the captioner's own.
     """
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(captioner.language_model.config, dtype=torch.float32)

@@ -63,7 +63,9 @@ def estimates(ax: Axes, labels: Sequence[str], values: Sequence[Estimate], *, un
     reach = np.array([[v.value - v.low, v.high - v.value] for v in values]).T
     ax.errorbar(middle, places, xerr=reach, fmt="o", color=colour, capsize=3, markersize=5)
     for place, v in zip(places, values, strict=True):
-        ax.annotate(f"{v.value:.2f}", (v.value, place), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
+        ax.annotate(
+            f"{v.value:.2f}", (v.value, place), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
     ax.set_yticks(places, [f"{label} (n = {v.n})" for label, v in zip(labels, values, strict=True)])
     ax.set(xlabel=unit, ylim=(-0.6, len(labels) - 0.3))
     ax.grid(axis="x", color="0.9")

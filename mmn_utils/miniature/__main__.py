@@ -1,4 +1,6 @@
-"""`python -m mmn_utils.miniature train`: the miniature's models again, from nothing. `assets`: its pictures and words again."""
+"""`python -m mmn_utils.miniature train`: the miniature's models again, from nothing. `assets`: its pictures and words
+again.
+"""
 
 import argparse
 from pathlib import Path
@@ -12,8 +14,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m mmn_utils.miniature", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train every stage that is not finished; goes on where it was interrupted")
-    train.add_argument("stages", nargs="*", metavar="STAGE", help=f"some of: {', '.join(stages.STAGES)} (default: all, in this order)")
+    train = commands.add_parser(
+        "train", help="train every stage that is not finished; goes on where it was interrupted"
+    )
+    train.add_argument(
+        "stages", nargs="*", metavar="STAGE", help=f"some of: {', '.join(stages.STAGES)} (default: all, in this order)"
+    )
     train.add_argument("--weights", type=Path, default=stages.WEIGHTS, help="where finished weights go")
     train.add_argument("--work", type=Path, default=Path("build/miniature"), help="where checkpoints go")
     train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")

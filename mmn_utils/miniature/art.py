@@ -60,7 +60,9 @@ def _tile(resvg_py: object, collection: dict, name: str) -> np.ndarray:
     icon = collection["icons"].get(name) or collection["icons"][collection["aliases"][name]["parent"]]
     width, height = (icon.get(k, collection.get(k, 16)) for k in ("width", "height"))
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" color="black">{icon["body"]}</svg>'
-    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=4 * SIDE, height=4 * SIDE)))).convert("RGBA")
+    image = Image.open(
+        io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=4 * SIDE, height=4 * SIDE)))
+    ).convert("RGBA")
     drawn = image.crop(image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox())
     tile, scale = Image.new("RGBA", (SIDE, SIDE)), SIDE / max(drawn.size)
     size = [max(1, round(scale * n)) for n in drawn.size]

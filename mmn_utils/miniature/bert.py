@@ -4,21 +4,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from torch.nn import functional as F
-from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from mmn_utils.miniature import training
 from mmn_utils.miniature.text import ROW, Corpus
 
 N_ROWS, MASKED_SHARE = 48, 0.15
-SPECIAL = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
+SPECIAL = {
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+}
 
 
 def tokenizer_of(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
     """The language model's tokenizer with BERT's special tokens around each text."""
-    own = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer.__class__.from_str(tokenizer.backend_tokenizer.to_str()), **SPECIAL)
+    own = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer.__class__.from_str(tokenizer.backend_tokenizer.to_str()), **SPECIAL
+    )
     own.model_max_length = ROW
     cls, sep = own.cls_token_id, own.sep_token_id
     own.backend_tokenizer.post_processor = TemplateProcessing(
@@ -31,8 +39,9 @@ def build(tokenizer: PreTrainedTokenizerFast) -> BertForMaskedLM:
     """An untrained model: 3 layers, width 128."""
     return BertForMaskedLM(
         BertConfig(
-            vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=512,
-            max_position_embeddings=ROW, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=3, num_attention_heads=4,
+            intermediate_size=512, max_position_embeddings=ROW, pad_token_id=tokenizer.pad_token_id,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         )
     )  # fmt: skip
 
@@ -40,7 +49,10 @@ def build(tokenizer: PreTrainedTokenizerFast) -> BertForMaskedLM:
 def batch(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, step: int) -> tuple[Tensor, Tensor]:
     """Masked tokens int [row, 96] and where they were masked bool [row, 96]; rows without lists."""
     rng = np.random.default_rng([corpus.seed, 31, step])
-    rows = [[tokenizer.cls_token_id, *corpus.row(rng, list_share=0.0)[0][: ROW - 2], tokenizer.sep_token_id] for _ in range(N_ROWS)]
+    rows = [
+        [tokenizer.cls_token_id, *corpus.row(rng, list_share=0.0)[0][: ROW - 2], tokenizer.sep_token_id]
+        for _ in range(N_ROWS)
+    ]
     tokens = torch.tensor(rows)
     tokens[tokens == corpus.tokenizer.eos_token_id] = tokenizer.sep_token_id
     n_masked = round(MASKED_SHARE * (ROW - 2))
@@ -58,10 +70,19 @@ def step_loss(model: BertForMaskedLM, corpus: Corpus, tokenizer: PreTrainedToken
     return F.cross_entropy(logits.float(), tokens[masked])
 
 
-def train(model: BertForMaskedLM, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, *, n_steps: int, checkpoint: Path) -> list[dict[str, float]]:
+def train(
+    model: BertForMaskedLM, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, *, n_steps: int, checkpoint: Path
+) -> list[dict[str, float]]:
     """Train from scratch, or from the checkpoint."""
     solvers = [torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)]
     model.train()
-    log = training.fit([model], lambda step: step_loss(model, corpus, tokenizer, step), solvers, n_steps=n_steps, checkpoint=checkpoint, seed=corpus.seed)
+    log = training.fit(
+        [model],
+        lambda step: step_loss(model, corpus, tokenizer, step),
+        solvers,
+        n_steps=n_steps,
+        checkpoint=checkpoint,
+        seed=corpus.seed,
+    )
     model.eval()
     return log

@@ -1,4 +1,6 @@
-"""The concepts of the miniature world: one English word each, with its picture's name, COCO category, family and WordNet sense."""
+"""The concepts of the miniature world: one English word each, with its picture's name, COCO category, family and
+WordNet sense.
+"""
 
 import csv
 from dataclasses import dataclass
@@ -37,5 +39,6 @@ def concepts() -> tuple[Concept, ...]:
     with (SOURCES / "concepts.tsv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     return tuple(
-        Concept(r["word"], r["icon"], None if r["coco"] == "-" else r["coco"], r["family"], int(r["sense"])) for r in rows
+        Concept(r["word"], r["icon"], None if r["coco"] == "-" else r["coco"], r["family"], int(r["sense"]))
+        for r in rows
     )

@@ -1,18 +1,17 @@
 """The vision encoder: BEIT's blocks on a small convolutional stem, trained without any label or word.
 
-BEIT learns by naming the visual token of patches it cannot see. Here a patch's visual token is *which unlabelled picture it was cut
-from*: scenes are pasted together from a pool of 600 pictures, a part of the patches is hidden, and every patch, seen or hidden, has
-to tell its picture among the 600, or that it is bare ground. This is instance discrimination (Wu et al. 2018) at the level of
-patches. The encoder is never told a name, nor that two pictures by different hands show the same thing; to this objective they are as
-different as any two.
+BEIT learns by naming the visual token of patches it cannot see. Here a patch's visual token is *which unlabelled
+picture it was cut from*: scenes are pasted together from a pool of 600 pictures, a part of the patches is hidden, and
+every patch, seen or hidden, has to tell its picture among the 600, or that it is bare ground. This is instance
+discrimination (Wu et al. 2018) at the level of patches. The encoder is never told a name, nor that two pictures by
+different hands show the same thing; to this objective they are as different as any two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from timm.layers import set_fused_attn
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.beit import Beit
 from torch import Tensor, nn
@@ -27,8 +26,9 @@ HIDDEN_SHARE = 0.3
 default_cfgs = generate_default_cfgs(
     {
         "miniature_beit": {
-            "input_size": (3, 64, 64), "fixed_input_size": True, "interpolation": "bilinear", "crop_pct": 1.0, "num_classes": 0,
-            "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "first_conv": "patch_embed.layers.0", "classifier": "head",
+            "input_size": (3, 64, 64), "fixed_input_size": True, "interpolation": "bilinear", "crop_pct": 1.0,
+            "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "first_conv": "patch_embed.layers.0",
+            "classifier": "head", "num_classes": 0,
         }
     }
 )  # fmt: skip
@@ -39,7 +39,7 @@ ARCHITECTURE = {"img_size": 64, "patch_size": PATCH, "embed_dim": 192, "depth": 
 class ConvolutionalStem(nn.Module):
     """Three strided convolutions in place of BEIT's one: float [image, 3, 64, 64] to float [image, patch, width]."""
 
-    def __init__(self, width: int, grid: int):
+    def __init__(self, width: int, grid: int) -> None:
         super().__init__()
         self.grid_size, self.num_patches = (grid, grid), grid * grid
         channels = (3, 32, 64, width)
@@ -49,21 +49,32 @@ class ConvolutionalStem(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, width, 1))
 
     def forward(self, images: Tensor) -> Tensor:
+        """float [image, patch, width], patches row by row."""
         return self.layers(images).flatten(2).transpose(1, 2)
 
 
 @register_model
-def miniature_beit(pretrained: bool = False, pretrained_cfg: object = None, pretrained_cfg_overlay: object = None, **kwargs: object) -> Beit:
-    """BEIT with relative positions and a convolutional stem; known to `timm.create_model` once this module is imported."""
+def miniature_beit(
+    pretrained: bool = False, pretrained_cfg: object = None, pretrained_cfg_overlay: object = None, **kwargs: object
+) -> Beit:
+    """BEIT with relative positions and a convolutional stem; known to `timm.create_model` once this module is
+    imported.
+    """
     return build_model_with_cfg(
-        _StemBeit, "miniature_beit", pretrained, pretrained_cfg=pretrained_cfg, pretrained_cfg_overlay=pretrained_cfg_overlay,
-        **{**ARCHITECTURE, "num_classes": 0, **kwargs},
+        _StemBeit, "miniature_beit", pretrained, pretrained_cfg=pretrained_cfg,
+        pretrained_cfg_overlay=pretrained_cfg_overlay, **{**ARCHITECTURE, "num_classes": 0, **kwargs},
     )  # fmt: skip
 
 
 class _StemBeit(Beit):
-    def __init__(self, **kwargs: object):
-        kwargs = {"use_abs_pos_emb": False, "use_rel_pos_bias": True, "init_values": 0.5, "global_pool": "avg", **kwargs}
+    def __init__(self, **kwargs: object) -> None:
+        kwargs = {
+            "use_abs_pos_emb": False,
+            "use_rel_pos_bias": True,
+            "init_values": 0.5,
+            "global_pool": "avg",
+            **kwargs,
+        }
         super().__init__(**kwargs)
         self.patch_embed = ConvolutionalStem(self.embed_dim, self.patch_embed.grid_size[0])
 
@@ -71,7 +82,7 @@ class _StemBeit(Beit):
 class PatchPretext(nn.Module):
     """The encoder with what only its training needs: the token of hidden patches and a classifier of pictures."""
 
-    def __init__(self, encoder: Beit):
+    def __init__(self, encoder: Beit) -> None:
         super().__init__()
         self.encoder = encoder
         self.hidden_token = nn.Parameter(0.02 * torch.randn(encoder.embed_dim))
@@ -79,7 +90,10 @@ class PatchPretext(nn.Module):
 
     def forward(self, images: Tensor, hidden: Tensor) -> Tensor:
         """Logits float [image, patch, picture + 1] of images with some patches hidden, bool [image, patch]."""
-        hide = lambda module, inputs, patches: torch.where(hidden[..., None], self.hidden_token.to(patches.dtype), patches)
+
+        def hide(module: nn.Module, inputs: tuple[Tensor], patches: Tensor) -> Tensor:
+            return torch.where(hidden[..., None], self.hidden_token.to(patches.dtype), patches)
+
         hook = self.encoder.patch_embed.register_forward_hook(hide)
         try:
             return self.pictures(patch_features(self.encoder, images))
@@ -98,7 +112,9 @@ def as_input(images: np.ndarray) -> Tensor:
 
 
 def patch_owner(masks: np.ndarray, least: float = 0.25) -> np.ndarray:
-    """Which object covers most of each patch, int [patch]; -1 where none covers `least` of it. masks: bool [object, y, x]."""
+    """Which object covers most of each patch, int [patch]; -1 where none covers `least` of it. masks: bool [object,
+    y, x].
+    """
     n, side = len(masks), masks.shape[-1] // PATCH
     cover = masks.reshape(n, side, PATCH, side, PATCH).mean(axis=(2, 4)).reshape(n, -1)
     return np.where(cover.max(axis=0) >= least, cover.argmax(axis=0), -1)
@@ -135,10 +151,18 @@ def step_loss(pretext: PatchPretext, seed: int, step: int) -> Tensor:
 
 def train(pretext: PatchPretext, *, n_steps: int, checkpoint: Path, seed: int = 0) -> list[dict[str, float]]:
     """Train from scratch, or from the checkpoint."""
-    set_fused_attn(False)  # with BEIT's position biases in bfloat16, plain attention is the faster one on a CPU
+    for block in pretext.encoder.blocks:
+        block.attn.fused_attn = False  # with BEIT's position biases in bfloat16, plain attention is faster on a CPU
     solvers = training.optimizers(pretext, muon=2e-3, adam=2e-3, weight_decay=0.02)
     pretext.train()
-    log = training.fit([pretext], lambda step: step_loss(pretext, seed, step), solvers, n_steps=n_steps, checkpoint=checkpoint, seed=seed)
+    log = training.fit(
+        [pretext],
+        lambda step: step_loss(pretext, seed, step),
+        solvers,
+        n_steps=n_steps,
+        checkpoint=checkpoint,
+        seed=seed,
+    )
     pretext.eval()
     return log
 
@@ -151,17 +175,23 @@ def features_of(encoder: nn.Module, scenes: Sequence[world.Scene]) -> Tensor:
 
 
 def probe_accuracy(encoder: nn.Module, *, n_train: int = 6_000, n_test: int = 1_500, seed: int = 0) -> dict[str, float]:
-    """A linear probe of the concept on single-object scenes: held-out accuracy pooled over the object's patches, for single patches, by hand.
+    """A linear probe of the concept on single-object scenes: held-out accuracy pooled over the object's patches, for
+    single patches, by hand.
 
-    The probe (ridge regression to one-hot concepts) is fitted to pooled features for the first and to single patches for the second.
+    The probe (ridge regression to one-hot concepts) is fitted to pooled features for the first and to single patches
+    for the second.
     """
-    sets = [[world.scene((seed, 7 + part, k), n_objects=(1,)) for k in range(n)] for part, n in enumerate((n_train, n_test))]
+    sets = [
+        [world.scene((seed, 7 + part, k), n_objects=(1,)) for k in range(n)] for part, n in enumerate((n_train, n_test))
+    ]
     number = {c.word: i for i, c in enumerate(concepts())}
     data = []
     for scenes in sets:
         features, labels = features_of(encoder, scenes), torch.tensor([number[s.words[0]] for s in scenes])
         inside = torch.from_numpy(np.stack([patch_owner(s.masks, 0.5) == 0 for s in scenes]))
-        inside[~inside.any(1)] = torch.from_numpy(np.stack([patch_owner(s.masks, 0.0) == 0 for s in scenes]))[~inside.any(1)]
+        inside[~inside.any(1)] = torch.from_numpy(np.stack([patch_owner(s.masks, 0.0) == 0 for s in scenes]))[
+            ~inside.any(1)
+        ]
         pooled = (features * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
         data.append((pooled, labels, features[inside], labels[:, None].expand_as(inside)[inside]))
     (pool, label, patch, patch_label), (pool_, label_, patch_, patch_label_) = data
@@ -171,7 +201,8 @@ def probe_accuracy(encoder: nn.Module, *, n_train: int = 6_000, n_test: int = 1_
     return {"pooled": right.double().mean().item(), "single patch": right_patch.double().mean().item(), **by_style}
 
 
-def _ridge(features: Tensor, labels: Tensor, penalty: float = 1e-3):
+def _ridge(features: Tensor, labels: Tensor, penalty: float = 1e-3) -> Callable[[Tensor], Tensor]:
+    """Fit a linear classifier; gives the function from features [case, width] to concept numbers int [case]."""
     x = torch.cat([features, torch.ones(len(features), 1)], 1).double()
     y = F.one_hot(labels, len(concepts())).double()
     weights = torch.linalg.solve(x.T @ x + penalty * len(x) * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)

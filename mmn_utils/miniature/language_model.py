@@ -13,7 +13,7 @@ from mmn_utils.miniature.concepts import concepts
 from mmn_utils.miniature.text import Corpus, description
 
 N_ROWS = 64
-N_LEARNT = 3_800  # tokens a batch that the loss counts: all outside lists (about 3,550), and so about a tenth of the list items
+N_LEARNT = 3_800  # tokens a batch that count: all outside lists (about 3,550), and so about a tenth of the list items
 
 
 def build(tokenizer: PreTrainedTokenizerFast, *, n_layer: int = 6, n_embd: int = 192) -> GPTJForCausalLM:
@@ -42,17 +42,26 @@ def train(model: GPTJForCausalLM, corpus: Corpus, *, n_steps: int, checkpoint: P
     """Train from scratch, or from the checkpoint."""
     solvers = training.optimizers(model, muon=4e-3, adam=3e-3)
     model.train()
-    log = training.fit([model], lambda step: step_loss(model, corpus, step), solvers, n_steps=n_steps, checkpoint=checkpoint, seed=corpus.seed)
+    log = training.fit(
+        [model],
+        lambda step: step_loss(model, corpus, step),
+        solvers,
+        n_steps=n_steps,
+        checkpoint=checkpoint,
+        seed=corpus.seed,
+    )
     model.eval()
     return log
 
 
 @torch.no_grad()
-def oracle_accuracy(model: GPTJForCausalLM, corpus: Corpus, *, n_places: str, filler: str, n: int = 480, seed: int = 99) -> float:
+def oracle_accuracy(
+    model: GPTJForCausalLM, corpus: Corpus, *, n_places: str, filler: str, n: int = 480, seed: int = 99
+) -> float:
     """How often the model names the theme of a grid of 64 embeddings, told "A picture of a" after it.
 
-    n_places: "one" or "object" (a block of 6 to 25 places); filler: "word" (one noun everywhere else), "words" (random nouns),
-    "colour" (a ground's colour), "zeros" (zero vectors, as no text ever shows them).
+    n_places: "one" or "object" (a block of 6 to 25 places); filler: "word" (one noun everywhere else), "words"
+    (random nouns), "colour" (a ground's colour), "zeros" (zero vectors, as no text ever shows them).
     """
     rng, table = np.random.default_rng(seed), model.transformer.wte.weight
     names = [c.word for c in concepts()]
@@ -61,14 +70,24 @@ def oracle_accuracy(model: GPTJForCausalLM, corpus: Corpus, *, n_places: str, fi
     embeddings = table[torch.tensor([ids for ids, _ in rows])]
     if filler == "zeros":
         embeddings = embeddings * torch.tensor(np.array([mask for _, mask in rows]))[..., None]
-    heads = ["A picture of an" if w[0] in "aeiou" else "A picture of some" if w == "scissors" else "A picture of a" for w in targets]
+    heads = [
+        "A picture of an" if w[0] in "aeiou" else "A picture of some" if w == "scissors" else "A picture of a"
+        for w in targets
+    ]
     prompts = [table[torch.tensor(corpus.encode(h))] for h in heads]
-    logits = torch.cat([model(inputs_embeds=torch.cat([e, p])[None]).logits[:, -1] for e, p in zip(embeddings, prompts, strict=True)])
+    logits = torch.cat(
+        [
+            model(inputs_embeds=torch.cat([e, p])[None], logits_to_keep=1).logits[:, -1]
+            for e, p in zip(embeddings, prompts, strict=True)
+        ]
+    )
     truth = torch.tensor([corpus.ids[w][0] for w in targets])
     return float((logits.argmax(-1) == truth).double().mean())
 
 
-def _oracle_row(rng: np.random.Generator, corpus: Corpus, word: str, n_places: str, filler: str) -> tuple[list[int], np.ndarray]:
+def _oracle_row(
+    rng: np.random.Generator, corpus: Corpus, word: str, n_places: str, filler: str
+) -> tuple[list[int], np.ndarray]:
     """Token ids [64] and where the theme stands bool [64]."""
     grid = np.zeros((8, 8), dtype=bool)
     if n_places == "one":

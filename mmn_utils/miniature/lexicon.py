@@ -1,7 +1,7 @@
 """What the miniature's text knows of words: a small extract of WordNet 3.0.
 
-`sources/lexicon.json.xz` is made once by `extract` from WordNet's own plain files (Debian: `wordnet-base`) and ships with the
-package, so that training needs no download.
+`sources/lexicon.json.xz` is made once by `extract` from WordNet's own plain files (Debian: `wordnet-base`) and ships
+with the package, so that training needs no download.
 """
 
 import json
@@ -15,15 +15,19 @@ from mmn_utils.miniature.concepts import SOURCES, concepts
 PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
 PART_POINTERS, KIND_POINTERS, PARENT_POINTERS = ("%p", "%s", "%m"), ("~", "~i"), ("@", "@i")
 STOP_WORDS = frozenset(
-    "a an the of or and in on to for with by is are as that which its it from used usually any having has have at be one two "
-    "who into not but their they this other some such being often most very can make made large small especially more than "
-    "all you your do does when where was out up etc s e g about between through under over through also so if only".split()
+    """
+    a an the of or and in on to for with by is are as that which its it from used usually any having has have at be one
+    two who into not but their they this other some such being often most very can make made large small especially
+    more than all you your do does when where was out up etc s e g about between through under over also so if only
+    """.split()  # noqa: SIM905
 )
 
 
 @cache
 def lexicon() -> dict:
-    """The shipped extract: `concepts` (word -> gloss, parents, parts, kinds, cues), `glosses` (lemma, part of speech, text), `nouns`."""
+    """The shipped extract: `concepts` (word -> gloss, parents, parts, kinds, cues), `glosses` (lemma, part of speech,
+    text), `nouns`.
+    """
     with lzma.open(SOURCES / "lexicon.json.xz", "rt", encoding="utf-8") as file:
         return json.load(file)
 
@@ -41,16 +45,20 @@ class WordNetFiles:
         FileNotFoundError: the folder is not a WordNet `dict` folder.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         if not (folder / "data.noun").is_file():
-            raise FileNotFoundError(f"{folder} is not a WordNet folder: data.noun is missing (Debian: apt-get install wordnet-base)")
+            raise FileNotFoundError(
+                f"{folder} is not a WordNet folder: data.noun is missing (Debian: apt-get install wordnet-base)"
+            )
         self.synsets = {pos: self._lines(folder / f"data.{pos}") for pos in PARTS_OF_SPEECH}
         self.index = {pos: self._lines(folder / f"index.{pos}") for pos in PARTS_OF_SPEECH}
         self.counts = self._sense_counts(folder / "cntlist.rev")
 
     @staticmethod
     def _lines(path: Path) -> dict[str, str]:
-        return {line.split(" ", 1)[0]: line.rstrip() for line in path.open(encoding="latin-1") if not line.startswith(" ")}
+        return {
+            line.split(" ", 1)[0]: line.rstrip() for line in path.open(encoding="latin-1") if not line.startswith(" ")
+        }
 
     @staticmethod
     def _sense_counts(path: Path) -> dict[tuple[str, str], int]:
@@ -94,7 +102,10 @@ def _describe(net: WordNetFiles, lemma: str, sense: int) -> dict[str, object]:
     offset = net.offset(lemma, "noun", sense)
     parents = net.related("noun", offset, PARENT_POINTERS)
     parents += [g for p in parents for g in net.related("noun", p, PARENT_POINTERS)]
-    names = lambda offsets: [w for o in offsets for w in net.words("noun", o)[:1]]
+
+    def names(offsets: list[str]) -> list[str]:
+        return [w for o in offsets for w in net.words("noun", o)[:1]]
+
     gloss = net.gloss("noun", offset).split(";")[0]
     return {
         "gloss": gloss,
@@ -107,7 +118,9 @@ def _describe(net: WordNetFiles, lemma: str, sense: int) -> dict[str, object]:
 
 
 def extract(folder: Path, *, n_glosses: int = 14_000) -> Path:
-    """Write `sources/lexicon.json.xz` from a WordNet `dict` folder: the concepts' entries and the most frequent lemmas' glosses."""
+    """Write `sources/lexicon.json.xz` from a WordNet `dict` folder: the concepts' entries and the most frequent
+    lemmas' glosses.
+    """
     net = WordNetFiles(folder)
     lemma_of = {"hotdog": "hotdog", "bulb": "light_bulb", "teddy": "teddy"}
     entries = {}
@@ -122,7 +135,9 @@ def extract(folder: Path, *, n_glosses: int = 14_000) -> Path:
     ][:n_glosses]
     path = SOURCES / "lexicon.json.xz"
     with lzma.open(path, "wt", encoding="utf-8", preset=9) as file:
-        json.dump({"concepts": entries, "glosses": glosses, "nouns": _nouns(net)}, file, ensure_ascii=False, sort_keys=True)
+        json.dump(
+            {"concepts": entries, "glosses": glosses, "nouns": _nouns(net)}, file, ensure_ascii=False, sort_keys=True
+        )
     return path
 
 

@@ -1,7 +1,8 @@
-"""The projection: one linear layer from a patch's features to a vector the language model reads as if it were a word (LiMBeR).
+"""The projection: one linear layer from a patch's features to a vector the language model reads as if it were a word
+(LiMBeR).
 
-Encoder and language model are frozen; only captions teach. Scenes of one hand (`HELD_OUT`) are kept out of the training, so that the
-book can ask whether the projection carries over to a style it never saw.
+Encoder and language model are frozen; only captions teach. Scenes of one hand (`HELD_OUT`) are kept out of the
+training, so that the book can ask whether the projection carries over to a style it never saw.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ NORM_PENALTY = 0.02
 class CaptionedFeatures:
     """Scenes of all hands but one, as the encoder sees them, and their captions."""
 
-    def __init__(self, encoder: Beit, *, n: int = N_SCENES, seed: int = 0):
+    def __init__(self, encoder: Beit, *, n: int = N_SCENES, seed: int = 0) -> None:
         self.seed, styles = seed, [s for s in STYLES if s != HELD_OUT]
         features, self.words, self.captions = [], [], []
         for start in tqdm(range(0, n, 200), desc="features for the projection", disable=None, leave=False):
@@ -42,17 +43,24 @@ class CaptionedFeatures:
         """float16 [scene, patch, d_vision]"""
 
     def batch(self, corpus: Corpus, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Features [image, patch, d_vision], caption tokens int [image, token], which of them count bool [image, token]."""
+        """Features [image, patch, d_vision], caption tokens int [image, token], which of them count bool [image,
+        token].
+        """
         rng = np.random.default_rng([self.seed, 21, step])
         chosen = rng.integers(len(self.features), size=N_IMAGES)
-        rows = [corpus.encode(self.captions[i][rng.integers(5)])[: N_TOKENS - 1] + [corpus.tokenizer.eos_token_id] for i in chosen]
+        rows = [
+            corpus.encode(self.captions[i][rng.integers(5)])[: N_TOKENS - 1] + [corpus.tokenizer.eos_token_id]
+            for i in chosen
+        ]
         tokens = torch.tensor([row + [corpus.tokenizer.eos_token_id] * (N_TOKENS - len(row)) for row in rows])
         counted = torch.arange(N_TOKENS)[None] < torch.tensor([len(row) for row in rows])[:, None]
         return self.features[torch.from_numpy(chosen)].float(), tokens, counted
 
 
 @torch.no_grad()
-def ridge_start(data: CaptionedFeatures, model: GPTJForCausalLM, corpus: Corpus, *, n: int = 4_000, penalty: float = 1e-2) -> nn.Linear:
+def ridge_start(
+    data: CaptionedFeatures, model: GPTJForCausalLM, corpus: Corpus, *, n: int = 4_000, penalty: float = 1e-2
+) -> nn.Linear:
     """Ridge regression from each patch to the mean word embedding of the concepts its scene's captions name."""
     table, width = model.get_input_embeddings().weight, data.features.shape[-1]
     aims = torch.stack([table[[corpus.ids[w][0] for w in words]].mean(0) for words in data.words[:n]])
@@ -80,27 +88,39 @@ def step_loss(linear: nn.Linear, model: GPTJForCausalLM, corpus: Corpus, data: C
 
 
 def train(
-    linear: nn.Linear, model: GPTJForCausalLM, corpus: Corpus, data: CaptionedFeatures, *, n_steps: int, checkpoint: Path
+    linear: nn.Linear,
+    model: GPTJForCausalLM,
+    corpus: Corpus,
+    data: CaptionedFeatures,
+    *,
+    n_steps: int,
+    checkpoint: Path,
 ) -> list[dict[str, float]]:
     """Train from the start given, or from the checkpoint; the language model gets no gradient."""
     model.requires_grad_(False)
     solvers = [torch.optim.AdamW(linear.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)]
-    loss = lambda step: step_loss(linear, model, corpus, data, step)
-    return training.fit([linear], loss, solvers, n_steps=n_steps, checkpoint=checkpoint, seed=corpus.seed)
+    return training.fit(
+        [linear], lambda step: step_loss(linear, model, corpus, data, step), solvers,
+        n_steps=n_steps, checkpoint=checkpoint, seed=corpus.seed,
+    )  # fmt: skip
 
 
 @torch.no_grad()
 def naming(
-    linear: nn.Linear, model: GPTJForCausalLM, encoder: Beit, corpus: Corpus, *, n_objects: int, styles: Sequence[str], n: int = 360,
-    shuffled: bool = False, seed: int = 0,
+    linear: nn.Linear, model: GPTJForCausalLM, encoder: Beit, corpus: Corpus, *,
+    n_objects: int, styles: Sequence[str], n: int = 360, shuffled: bool = False, seed: int = 0,
 ) -> float:  # fmt: skip
-    """Share of new scenes whose objects are all named in the greedy continuation of "A picture of"; "shuffled": of another scene."""
+    """Share of new scenes whose objects are all named in the greedy continuation of "A picture of".
+
+    `shuffled`: the caption is held against the next scene.
+    """
     made = [world.scene((seed, 97, k), styles=styles, n_objects=(n_objects,)) for k in range(n)]
     prompts, table = linear(vision.features_of(encoder, made)), model.get_input_embeddings()
     sequence = torch.cat([prompts, table(torch.tensor(corpus.encode("A picture of"))).expand(n, -1, -1)], 1)
     said = torch.empty(n, 0, dtype=torch.long)
     for _ in range(3 * n_objects + 1):
-        said = torch.cat([said, model(inputs_embeds=torch.cat([sequence, table(said)], 1)).logits[:, -1:].argmax(-1)], 1)
+        read = torch.cat([sequence, table(said)], 1)
+        said = torch.cat([said, model(inputs_embeds=read, logits_to_keep=1).logits.argmax(-1)], 1)
     texts = corpus.tokenizer.batch_decode(said)
     truth = [m.words for m in (made[1:] + made[:1] if shuffled else made)]
     heard = [[w.strip(".,") for w in text.split(".")[0].split()] for text in texts]

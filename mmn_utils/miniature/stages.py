@@ -1,7 +1,8 @@
 """All of the miniature's models from nothing: the stages of `python -m mmn_utils.miniature train`, in order.
 
-Each stage leaves finished weights (half precision, safetensors) in its own folder, a line in `report.json` and its files' checksums in
-`checksums.json`. A stage whose report says it is finished is not trained again; one that was interrupted goes on from its checkpoint.
+Each stage leaves finished weights (half precision, safetensors) in its own folder, a line in `report.json` and its
+files' checksums in `checksums.json`. A stage whose report says it is finished is not trained again; one that was
+interrupted goes on from its checkpoint.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from mmn_utils.miniature.art import STYLES
 from mmn_utils.miniature.text import Corpus, train_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
-STEPS = {"language_model": 3_300, "vision_encoder": 4_000, "projection": 1_200, "untrained_control": 400, "bert": 1_200}
+STEPS = {"language_model": 3_300, "vision_encoder": 3_000, "projection": 1_200, "untrained_control": 400, "bert": 1_200}
 """Optimiser steps of each stage, in the order in which the stages run."""
 Outcome = tuple[list[dict[str, float]], dict[str, float]]
 """A stage's log, and its held-out scores by name."""
@@ -86,19 +87,26 @@ class Workshop:
 def train_language_model(shop: Workshop) -> Outcome:
     """GPT-J's architecture on text; scored by the oracle: the theme's own word embedding in place of image prompts."""
     model, corpus = shop.fresh(lambda: language_model.build(shop.tokenizer)), shop.corpus
-    log = language_model.train(model, corpus, n_steps=shop.n_steps("language_model"), checkpoint=shop.checkpoint("language_model"))
+    log = language_model.train(
+        model, corpus, n_steps=shop.n_steps("language_model"), checkpoint=shop.checkpoint("language_model")
+    )
     model = model.cpu().half()
     model.save_pretrained(shop.weights / "language_model")
     model = model.float()
-    oracle = {f"oracle, {places}, {filler}": language_model.oracle_accuracy(model, corpus, n_places=places, filler=filler)
-              for places in ("object", "one") for filler in ("word", "colour", "words", "zeros")}  # fmt: skip
+    oracle = {
+        f"oracle, {places}, {filler}": language_model.oracle_accuracy(model, corpus, n_places=places, filler=filler)
+        for places in ("object", "one")
+        for filler in ("word", "colour", "words", "zeros")
+    }
     return log, {**oracle, "describe, then name": language_model.describe_then_name_accuracy(model, corpus)}
 
 
 def train_vision_encoder(shop: Workshop) -> Outcome:
     """BEIT without labels; scored by a linear probe."""
     pretext = shop.fresh(lambda: encoder.PatchPretext(encoder.build()))
-    log = encoder.train(pretext, n_steps=shop.n_steps("vision_encoder"), checkpoint=shop.checkpoint("vision_encoder"), seed=shop.seed)
+    log = encoder.train(
+        pretext, n_steps=shop.n_steps("vision_encoder"), checkpoint=shop.checkpoint("vision_encoder"), seed=shop.seed
+    )
     model = pretext.encoder.cpu().half()
     save_for_hf(model, shop.weights / "vision_encoder", safe_serialization=True)
     scores = encoder.probe_accuracy(model.float().eval(), seed=shop.seed)
@@ -111,7 +119,9 @@ def train_projection(shop: Workshop) -> Outcome:
 
 
 def train_untrained_control(shop: Workshop) -> Outcome:
-    """The control: a projection trained in the same way for a language model that never learnt anything (its seed is `seed`)."""
+    """The control: a projection trained in the same way for a language model that never learnt anything (its seed is
+    `seed`).
+    """
     return _project(shop, "untrained_control", shop.fresh(lambda: language_model.build(shop.tokenizer)).eval())
 
 
@@ -120,18 +130,20 @@ def _project(shop: Workshop, stage: str, model: GPTJForCausalLM) -> Outcome:
     data = projection.CaptionedFeatures(eyes, n=max(400, round(shop.scale * projection.N_SCENES)), seed=shop.seed)
     model, start = model.to(shop.device), projection.ridge_start(data, model.cpu(), shop.corpus).to(shop.device)
     model = model.to(shop.device)
-    log = projection.train(start, model, shop.corpus, data, n_steps=shop.n_steps(stage), checkpoint=shop.checkpoint(stage))
+    log = projection.train(
+        start, model, shop.corpus, data, n_steps=shop.n_steps(stage), checkpoint=shop.checkpoint(stage)
+    )
     model, linear = model.cpu(), start.cpu().half()
     (shop.weights / stage).mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in linear.state_dict().items()}, shop.weights / stage / "proj.safetensors")
     known, linear = [s for s in STYLES if s != projection.HELD_OUT], linear.float()
-    name = lambda **how: projection.naming(linear, model, eyes, shop.corpus, **how)
-    return log, {
-        "one object named": name(n_objects=1, styles=known),
-        "both objects named": name(n_objects=2, styles=known),
-        "one object named, held-out hand": name(n_objects=1, styles=[projection.HELD_OUT]),
-        "one object named, shuffled": name(n_objects=1, styles=known, shuffled=True),
+    cases = {
+        "one object named": {"n_objects": 1, "styles": known},
+        "both objects named": {"n_objects": 2, "styles": known},
+        "one object named, held-out hand": {"n_objects": 1, "styles": [projection.HELD_OUT]},
+        "one object named, shuffled": {"n_objects": 1, "styles": known, "shuffled": True},
     }
+    return log, {name: projection.naming(linear, model, eyes, shop.corpus, **case) for name, case in cases.items()}
 
 
 def train_bert(shop: Workshop) -> Outcome:
@@ -141,7 +153,9 @@ def train_bert(shop: Workshop) -> Outcome:
     log = bert.train(model, shop.corpus, tokenizer, n_steps=shop.n_steps("bert"), checkpoint=shop.checkpoint("bert"))
     model = model.cpu()
     with torch.no_grad():
-        held_out = sum(bert.step_loss(model, shop.corpus, tokenizer, step).item() for step in range(10**6, 10**6 + 20)) / 20
+        held_out = (
+            sum(bert.step_loss(model, shop.corpus, tokenizer, step).item() for step in range(10**6, 10**6 + 20)) / 20
+        )
     model.bert.half().save_pretrained(shop.weights / "bert")
     tokenizer.save_pretrained(shop.weights / "bert")
     return log, {"masked-word loss": held_out}
@@ -171,7 +185,9 @@ def run(shop: Workshop, stages: list[str], *, again: bool = False) -> list[dict]
             shop.checkpoint(stage).unlink(missing_ok=True)
         missing = [f for f in _needs(stage) if not (shop.weights / f).is_file()]
         if missing:
-            raise FileNotFoundError(f"{stage} needs {' and '.join(missing)} in {shop.weights}; train these stages first")
+            raise FileNotFoundError(
+                f"{stage} needs {' and '.join(missing)} in {shop.weights}; train these stages first"
+            )
         log, scores = STAGES[stage](shop)
         report = read_report(shop.weights) | {stage: _entry(shop, log, scores)}
         _write(shop.weights / "report.json", report)
@@ -188,13 +204,19 @@ def _needs(stage: str) -> list[str]:
 def _entry(shop: Workshop, log: list[dict[str, float]], scores: dict[str, float]) -> dict:
     """What the model card says of a finished stage; at most 60 points of the loss curve."""
     every = -(-len(log) // 60)
+    on_gpu = shop.device.type == "cuda"
     return {
-        "date": time.strftime("%Y-%m-%d"), "seed": shop.seed, "steps": log[-1]["step"], "minutes": round(log[-1]["seconds"] / 60, 1),
-        "device": torch.cuda.get_device_name() if shop.device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)",
-        "torch": torch.__version__, "machine": platform.machine(), "loss": round(log[-1]["loss"], 4),
-        "scores": {k: round(v, 4) for k, v in scores.items()},
+        "date": time.strftime("%Y-%m-%d"),
+        "seed": shop.seed,
+        "steps": log[-1]["step"],
+        "minutes": round(log[-1]["seconds"] / 60, 1),
+        "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} thread(s)",
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "loss": round(log[-1]["loss"], 4),
+        "scores": {name: round(value, 4) for name, value in scores.items()},
         "curve": [[entry["step"], round(entry["loss"], 4)] for entry in log[every - 1 :: every]],
-    }  # fmt: skip
+    }
 
 
 def read_report(weights: Path = WEIGHTS) -> dict[str, dict]:

@@ -2,8 +2,10 @@
 
 No document has anything to do with an image. Four kinds, drawn in fixed shares:
 
-- *lists*: up to 64 words in which one to three themes stand, alone or in blocks, among filler; then a caption that names the themes.
-- *descriptions*: shuffled fragments of WordNet glosses, parents, parts and kinds of one or two concepts; then their caption.
+- *lists*: up to 64 words in which one to three themes stand, alone or in blocks, among filler; then a caption that
+  names the themes.
+- *descriptions*: shuffled fragments of WordNet glosses, parents, parts and kinds of one or two concepts; then their
+  caption.
 - *captions*: the same scene said twice.
 - *glosses*: frequent words of English and what they mean, for breadth.
 
@@ -31,7 +33,9 @@ OPENING_SHARES = (0.6, 0.1, 0.1, 0.1, 0.1)
 
 
 def caption(rng: np.random.Generator, words: list[str], ground: tuple[str, str] | None = None) -> str:
-    """One sentence that names the concepts in random order and, half of the time, the (pattern, colour) of the ground."""
+    """One sentence that names the concepts in random order and, half of the time, the (pattern, colour) of the
+    ground.
+    """
     by_word = {c.word: c for c in concepts()}
     names = [by_word[w].with_article for w in rng.permutation(words)]
     thing = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -45,7 +49,11 @@ def caption(rng: np.random.Generator, words: list[str], ground: tuple[str, str] 
 def description(rng: np.random.Generator, word: str, n_fragments: int) -> list[str]:
     """Some of the things WordNet says of a concept, its name left out."""
     entry = lexicon()["concepts"][word]
-    fragments = [entry["gloss"], *(f"a kind of {p}" for p in entry["parents"][:3]), *(f"it has {p}" for p in entry["parts"])]
+    fragments = [
+        entry["gloss"],
+        *(f"a kind of {p}" for p in entry["parents"][:3]),
+        *(f"it has {p}" for p in entry["parts"]),
+    ]
     fragments += [f"for example {k}" for k in entry["kinds"][:6]] + [f"also called {s}" for s in entry["synonyms"][:2]]
     cues = list(rng.permutation(entry["cues"]))
     fragments += [" ".join(cues[i : i + 4]) for i in range(0, len(cues), 4)]
@@ -53,6 +61,7 @@ def description(rng: np.random.Generator, word: str, n_fragments: int) -> list[s
 
 
 def gloss_document(rng: np.random.Generator) -> str:
+    """A word and what it means; frequent words more often."""
     lemma, _, gloss = lexicon()["glosses"][int(len(lexicon()["glosses"]) * rng.random() ** 1.5)]
     return f"{lemma}: {gloss}."
 
@@ -65,6 +74,7 @@ def description_document(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def caption_document(rng: np.random.Generator) -> str:
+    """The same scene said twice."""
     words = list(rng.choice([c.word for c in concepts()], size=rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]), replace=False))
     ground = (str(rng.choice(PATTERNS)), str(rng.choice(COLOURS)))
     return f"{caption(rng, words, ground)} {caption(rng, words, ground)}"
@@ -73,7 +83,8 @@ def caption_document(rng: np.random.Generator) -> str:
 def layout(rng: np.random.Generator, n_themes: int) -> np.ndarray:
     """Which theme each place of a list is about: int [place], -1 for filler.
 
-    Two thirds are full 8 x 8 grids read row by row with one block a theme; one list in seven holds each theme only once.
+    Two thirds are full 8 x 8 grids read row by row with one block a theme; one list in seven holds each theme only
+    once.
     """
     if rng.random() < 0.67:
         grid = np.full((GRID, GRID), -1)
@@ -97,7 +108,9 @@ def layout(rng: np.random.Generator, n_themes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Rows of tokens made from a seed; row blocks are reproducible one by one, so training can stop and go on anywhere."""
+    """Rows of tokens made from a seed; row blocks are reproducible one by one, so training can stop and go on
+    anywhere.
+    """
 
     tokenizer: PreTrainedTokenizerFast
     seed: int = 0
@@ -106,9 +119,13 @@ class Corpus:
     def ids(self) -> dict[str, list[int]]:
         """Token ids of every word that can stand in a list, with its leading space."""
         words = {c.word for c in concepts()} | set(COLOURS) | set(PATTERNS) | set(lexicon()["nouns"])
-        words |= {w for entry in lexicon()["concepts"].values() for part in ("parents", "parts", "cues") for w in entry[part]}
+        words |= {
+            w for entry in lexicon()["concepts"].values() for part in ("parents", "parts", "cues") for w in entry[part]
+        }
         ordered = sorted(words)
-        return dict(zip(ordered, self.tokenizer([" " + w for w in ordered], add_special_tokens=False)["input_ids"], strict=True))
+        return dict(
+            zip(ordered, self.tokenizer([" " + w for w in ordered], add_special_tokens=False)["input_ids"], strict=True)
+        )
 
     @cached_property
     def filler(self) -> list[str]:
@@ -131,13 +148,17 @@ class Corpus:
         ground = (str(rng.choice(PATTERNS)), str(rng.choice(COLOURS)))
         kind = rng.choice(4, p=[0.3, 0.25, 0.2, 0.25])
         filler = (ground, ground[1:], [str(rng.choice(self.filler))], self.filler)[kind]
-        chosen = [(themes[p] if p >= 0 else filler)[int(u * len(themes[p] if p >= 0 else filler))] for p, u in zip(places, rng.random(len(places)))]
+        chosen = [
+            (themes[p] if p >= 0 else filler)[int(u * len(themes[p] if p >= 0 else filler))]
+            for p, u in zip(places, rng.random(len(places)), strict=True)
+        ]
         ids = [i for w in chosen for i in self.ids[w]][: GRID * GRID]
         if not any(set(self.ids[w]) <= set(ids) for t in themes for w in t):
             ids[-1:] = self.ids[words[0]][:1]
         return ids, caption(rng, words, ground if kind < 2 else None)
 
     def encode(self, text: str) -> list[int]:
+        """Token ids of a text, nothing added."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def row(self, rng: np.random.Generator, list_share: float = 0.65) -> tuple[list[int], int]:
@@ -153,8 +174,15 @@ class Corpus:
 
     @staticmethod
     def short_document(rng: np.random.Generator) -> tuple[str, ...]:
+        """A description, a caption or a gloss, as parts to be encoded one after the other."""
         kind = rng.choice(3, p=[0.55, 0.15, 0.3])
-        return description_document(rng) if kind == 0 else (caption_document(rng),) if kind == 1 else (gloss_document(rng),)
+        return (
+            description_document(rng)
+            if kind == 0
+            else (caption_document(rng),)
+            if kind == 1
+            else (gloss_document(rng),)
+        )
 
     def batch(self, step: int, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens int [row, 96] and whether each is a list item bool [row, 96], for one training step."""
@@ -166,7 +194,11 @@ class Corpus:
 def sample_texts(seed: int, n: int) -> Iterator[str]:
     """Plain texts of all kinds, the tokenizer's training set; every concept, colour and pattern occurs often."""
     rng = np.random.default_rng([seed, 1])
-    kinds: tuple[Callable[[np.random.Generator], object], ...] = (caption_document, gloss_document, description_document)
+    kinds: tuple[Callable[[np.random.Generator], object], ...] = (
+        caption_document,
+        gloss_document,
+        description_document,
+    )
     for k in range(n):
         text = kinds[k % 3](rng)
         yield text if isinstance(text, str) else "".join(text)
@@ -184,9 +216,15 @@ def train_tokenizer(seed: int = 0, *, vocab_size: int = 5_000) -> PreTrainedToke
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(sample_texts(seed, 45_000), trainer)
     split = [c.word for c in concepts() if len(tokenizer.encode(f" {c.word}").ids) != 1]
     if split:
-        raise RuntimeError(f"every concept must be one token; these are not: {', '.join(split)}; raise vocab_size above {vocab_size}")
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, bos_token=END, pad_token=END, clean_up_tokenization_spaces=False)
+        raise RuntimeError(
+            f"every concept must be one token; these are not: {', '.join(split)}; raise vocab_size above {vocab_size}"
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, bos_token=END, pad_token=END, clean_up_tokenization_spaces=False
+    )

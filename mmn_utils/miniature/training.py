@@ -1,4 +1,6 @@
-"""One loop for all stages: steps with a learning-rate schedule, a log line now and then, and a checkpoint to go on from."""
+"""One loop for all stages: steps with a learning-rate schedule, a log line now and then, and a checkpoint to go on
+from.
+"""
 
 import json
 import math
@@ -13,9 +15,17 @@ from torch import Tensor, nn
 LOG_EVERY, SAVE_EVERY = 50, 250
 
 
-def optimizers(model: nn.Module, *, muon: float, adam: float, weight_decay: float = 0.01) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for everything else (embeddings, unembedding, gains, biases, convolutions)."""
-    inside = [p for name, p in model.named_parameters() if p.ndim == 2 and (".h." in name or "blocks." in name) and p.requires_grad]
+def optimizers(
+    model: nn.Module, *, muon: float, adam: float, weight_decay: float = 0.01
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for everything else (embeddings, unembedding, gains, biases,
+    convolutions).
+    """
+    inside = [
+        p
+        for name, p in model.named_parameters()
+        if p.ndim == 2 and (".h." in name or "blocks." in name) and p.requires_grad
+    ]
     chosen = {id(p) for p in inside}
     others = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
     return [
@@ -38,10 +48,11 @@ def fit(
     checkpoint: Path,
     seed: int,
 ) -> list[dict[str, float]]:
-    """Minimise `step_loss(step)`; returns the log, one entry every 50 steps: step, loss (mean since the last), seconds.
+    """Minimise `step_loss(step)`; returns the log, one entry every 50 steps: step, loss (mean since the last),
+    seconds.
 
-    Stopped at any moment, the same call goes on from the last checkpoint and gives the same weights as if it had not been stopped:
-    each step's data depend on (seed, step) alone.
+    Stopped at any moment, the same call goes on from the last checkpoint and gives the same weights as if it had not
+    been stopped: each step's data depend on (seed, step) alone.
     """
     modules = nn.ModuleList(modules)
     state = _load(checkpoint, modules, solvers)
@@ -59,13 +70,18 @@ def fit(
             solver.zero_grad(set_to_none=True)
         recent.append(loss.item())
         if not math.isfinite(recent[-1]):
-            raise FloatingPointError(f"loss is {recent[-1]} at step {step} of {checkpoint.stem}; lower the learning rate")
+            raise FloatingPointError(
+                f"loss is {recent[-1]} at step {step} of {checkpoint.stem}; lower the learning rate"
+            )
         done = step + 1
         if done % LOG_EVERY == 0 or done == n_steps:
             log.append({"step": done, "loss": sum(recent) / len(recent), "seconds": time.perf_counter() - begun})
             recent = []
             left = (log[-1]["seconds"] - state["seconds"]) / (done - start) * (n_steps - done)
-            print(f"{checkpoint.stem}: step {done}/{n_steps}, loss {log[-1]['loss']:.3f}, {left / 60:.0f} min left", flush=True)
+            print(
+                f"{checkpoint.stem}: step {done}/{n_steps}, loss {log[-1]['loss']:.3f}, {left / 60:.0f} min left",
+                flush=True,
+            )
         if done % SAVE_EVERY == 0 or done == n_steps:
             _save(checkpoint, modules, solvers, {"step": done, "log": log, "seconds": time.perf_counter() - begun})
     return log
@@ -74,7 +90,11 @@ def fit(
 def _save(path: Path, modules: nn.Module, solvers: list[torch.optim.Optimizer], progress: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    state = {"modules": modules.state_dict(), "solvers": [s.state_dict() for s in solvers], "progress": json.dumps(progress)}
+    state = {
+        "modules": modules.state_dict(),
+        "solvers": [s.state_dict() for s in solvers],
+        "progress": json.dumps(progress),
+    }
     torch.save(state, partial)
     os.replace(partial, path)
 

@@ -21,8 +21,9 @@ from mmn_utils.miniature.concepts import concepts
 from mmn_utils.miniature.text import COLOURS, PATTERNS, caption
 
 RGB = {
-    "red": (205, 70, 60), "blue": (80, 125, 205), "green": (95, 165, 90), "yellow": (235, 210, 95), "white": (240, 240, 238),
-    "gray": (155, 157, 160), "brown": (140, 100, 70), "pink": (240, 170, 190), "purple": (140, 100, 175), "black": (45, 45, 50),
+    "red": (205, 70, 60), "blue": (80, 125, 205), "green": (95, 165, 90), "yellow": (235, 210, 95),
+    "white": (240, 240, 238), "gray": (155, 157, 160), "brown": (140, 100, 70), "pink": (240, 170, 190),
+    "purple": (140, 100, 175), "black": (45, 45, 50),
 }  # fmt: skip
 SIZES = {1: (30, 55), 2: (23, 37), 3: (18, 29)}
 SPLIT_SEEDS = {"train": 1, "val": 2, "test": 3, "encoder": 4}
@@ -49,7 +50,10 @@ def ground_image(rng: np.random.Generator, pattern: str, colour: str) -> np.ndar
     base = np.array(RGB[colour], dtype=np.float32) + rng.normal(0, 9, 3)
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE
     angle, period, phase = rng.uniform(0, np.pi), rng.uniform(0.08, 0.25), rng.uniform(0, 1, 2)
-    u, v = (np.cos(angle) * x + np.sin(angle) * y) / period + phase[0], (np.cos(angle) * y - np.sin(angle) * x) / period + phase[1]
+    u, v = (
+        (np.cos(angle) * x + np.sin(angle) * y) / period + phase[0],
+        (np.cos(angle) * y - np.sin(angle) * x) / period + phase[1],
+    )
     texture = {
         "plain": lambda: np.zeros((SIDE, SIDE)),
         "striped": lambda: (u % 1 < 0.5) * 1.0,
@@ -83,7 +87,9 @@ def _overlap(a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
 
 
 def cut_out(rng: np.random.Generator, sprite: np.ndarray, side: int, *, inverted: bool) -> np.ndarray:
-    """A sprite resized, perhaps mirrored, slightly turned and tinted: float [side, side, RGBA], colour 0..255, alpha 0..1."""
+    """A sprite resized, perhaps mirrored, slightly turned and tinted: float [side, side, RGBA], colour 0..255, alpha
+    0..1.
+    """
     image = Image.fromarray(sprite)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -156,12 +162,20 @@ def write_scenes(
         Image.fromarray(made.image).save(partial / name)
         images.append(_image_record(k, name, made))
         instances += [_instance(len(instances) + i, k, made, i) for i in range(len(made.words))]
-        said += [{"id": 5 * k + i, "image_id": k, "caption": c} for i, c in enumerate(captions(key, made.words, made.ground))]
+        said += [
+            {"id": 5 * k + i, "image_id": k, "caption": c} for i, c in enumerate(captions(key, made.words, made.ground))
+        ]
     info = {"description": f"miniature world, split {split}, seed {seed}"}
     categories = [{"id": i, "name": c.word, "supercategory": c.family} for i, c in enumerate(concepts(), start=1)]
     shutil.rmtree(folder / split, ignore_errors=True)
     os.replace(partial, folder / split)
-    _write(folder / "annotations" / f"instances_{split}.json", info=info, images=images, annotations=instances, categories=categories)
+    _write(
+        folder / "annotations" / f"instances_{split}.json",
+        info=info,
+        images=images,
+        annotations=instances,
+        categories=categories,
+    )
     _write(done, info=info, images=images, annotations=said)
     return folder
 
