@@ -48,9 +48,9 @@ def _draw(folder: Path, wanted: dict) -> Path:
 
 
 def _world_digest() -> bytes:
-    """Digest of the miniature's code and art (not of its weights, which draw nothing)."""
+    """Digest of the code and art that draw scenes and write their captions."""
+    code = [WORLD / f"{name}.py" for name in ("world", "art", "concepts", "text", "lexicon")]
     digest = hashlib.sha256()
-    for file in sorted(WORLD.rglob("*")):
-        if file.is_file() and not {"weights", "__pycache__"} & set(file.relative_to(WORLD).parts):
-            digest.update(file.name.encode() + file.read_bytes())
+    for file in [*code, *sorted((WORLD / "sources").iterdir())]:
+        digest.update(file.name.encode() + file.read_bytes())
     return digest.digest()

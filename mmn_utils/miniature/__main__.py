@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     top = parser()
     chosen = top.parse_args(arguments)
     if chosen.command == "assets":
+        if not (chosen.icons or chosen.wordnet):
+            top.error("assets needs --icons, --wordnet, or both")
         if chosen.icons:
             art.render(chosen.icons)
         if chosen.wordnet:
@@ -55,7 +57,7 @@ def table(rows: list[dict]) -> str:
     """Stage, time, loss and held-out scores, as text."""
     lines = [f"{'stage':<18} {'minutes':>7} {'steps':>6} {'loss':>7}  held-out scores"]
     for row in rows:
-        first, *rest = [f"{name} {value:.3f}" for name, value in row["scores"].items()]
+        first, *rest = [f"{name} {value:.3f}" for name, value in row["scores"].items()] or ["none"]
         lines.append(f"{row['stage']:<18} {row['minutes']:>7} {row['steps']:>6} {row['loss']:>7.3f}  {first}")
         lines += [f"{'':<42} {score}" for score in rest]
     return "\n".join(lines)

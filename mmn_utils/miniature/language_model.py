@@ -1,5 +1,6 @@
 """The language model: GPT-J's architecture in small, trained on the miniature's text and nothing else."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -103,12 +104,13 @@ def _oracle_row(
 
 @torch.no_grad()
 def describe_then_name_accuracy(model: GPTJForCausalLM, corpus: Corpus, *, n: int = 360, seed: int = 98) -> float:
-    """How often the model names a concept from three fragments of its WordNet entry, drawn anew."""
+    """How often the model names a concept from three fragments of its WordNet entry that do not contain its name."""
     rng, names = np.random.default_rng(seed), [c.word for c in concepts()]
     right = 0
     for k in range(n):
         word = names[k % len(names)]
         article = "an" if word[0] in "aeiou" else "some" if word == "scissors" else "a"
-        ids = corpus.encode("; ".join(description(rng, word, 3)) + ". ") + corpus.encode(f"A picture of {article}")
+        fragments = [f for f in description(rng, word, 99) if not re.search(rf"\b{word}\b", f)][:3]
+        ids = corpus.encode("; ".join(fragments) + ". ") + corpus.encode(f"A picture of {article}")
         right += int(model(torch.tensor([ids])).logits[0, -1].argmax()) == corpus.ids[word][0]
     return right / n

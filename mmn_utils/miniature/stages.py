@@ -28,7 +28,7 @@ from mmn_utils.miniature.art import STYLES
 from mmn_utils.miniature.text import Corpus, train_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
-STEPS = {"language_model": 3_300, "vision_encoder": 3_000, "projection": 1_200, "untrained_control": 400, "bert": 1_200}
+STEPS = {"language_model": 2_200, "vision_encoder": 3_000, "projection": 1_200, "untrained_control": 400, "bert": 1_200}
 """Optimiser steps of each stage, in the order in which the stages run."""
 Outcome = tuple[list[dict[str, float]], dict[str, float]]
 """A stage's log, and its held-out scores by name."""
@@ -169,36 +169,54 @@ STAGES = {
     "bert": train_bert,
 }
 
+NEEDS = {"projection": ("language_model", "vision_encoder"), "untrained_control": ("language_model", "vision_encoder")}
+"""Stages that must be finished before another can begin (the control needs the language model's tokenizer)."""
+
 
 def run(shop: Workshop, stages: list[str], *, again: bool = False) -> list[dict]:
     """Run the stages that are not finished (all of them if `again`) and return the report's lines, one a stage.
 
     Raises:
-        FileNotFoundError: a stage needs another's weights that are not there yet.
+        FileNotFoundError: a stage needs another that is not finished yet.
+        ValueError: a finished stage was made with another seed or scale.
     """
+    if again:
+        _forget(shop, stages)
     for stage in stages:
         report = read_report(shop.weights)
-        if stage in report and not again:
+        if stage in report:
+            _check_same(shop, stage, report[stage])
             print(f"{stage}: finished on {report[stage]['date']}, not trained again (--again does)")
             continue
-        if again:
-            shop.checkpoint(stage).unlink(missing_ok=True)
-        missing = [f for f in _needs(stage) if not (shop.weights / f).is_file()]
+        missing = [name for name in NEEDS.get(stage, ()) if name not in report]
         if missing:
             raise FileNotFoundError(
                 f"{stage} needs {' and '.join(missing)} in {shop.weights}; train these stages first"
             )
         log, scores = STAGES[stage](shop)
-        report = read_report(shop.weights) | {stage: _entry(shop, log, scores)}
-        _write(shop.weights / "report.json", report)
+        for file in (shop.weights / stage).glob("*"):
+            file.chmod(0o644)
+        _write(shop.weights / "report.json", read_report(shop.weights) | {stage: _entry(shop, log, scores)})
         _write(shop.weights / "checksums.json", checksums(shop.weights))
         shop.checkpoint(stage).unlink(missing_ok=True)
     return [{"stage": name, **read_report(shop.weights)[name]} for name in stages]
 
 
-def _needs(stage: str) -> list[str]:
-    seeing = ["vision_encoder/model.safetensors"]
-    return {"projection": ["language_model/model.safetensors", *seeing], "untrained_control": seeing}.get(stage, [])
+def _forget(shop: Workshop, stages: list[str]) -> None:
+    """Take the stages, and those trained on them, out of the report; an interrupted `again` can then go on."""
+    stale = {s for s in STAGES if s in stages or set(NEEDS.get(s, ())) & set(stages)}
+    _write(shop.weights / "report.json", {k: v for k, v in read_report(shop.weights).items() if k not in stale})
+    for stage in stale:
+        shop.checkpoint(stage).unlink(missing_ok=True)
+
+
+def _check_same(shop: Workshop, stage: str, entry: dict) -> None:
+    made, wanted = (entry["seed"], entry["scale"]), (shop.seed, shop.scale)
+    if made != wanted:
+        raise ValueError(
+            f"{stage} in {shop.weights} was trained with seed, scale = {made}, now {wanted} are asked for; "
+            "say --again, or give another --weights folder"
+        )
 
 
 def _entry(shop: Workshop, log: list[dict[str, float]], scores: dict[str, float]) -> dict:
@@ -208,6 +226,7 @@ def _entry(shop: Workshop, log: list[dict[str, float]], scores: dict[str, float]
     return {
         "date": time.strftime("%Y-%m-%d"),
         "seed": shop.seed,
+        "scale": shop.scale,
         "steps": log[-1]["step"],
         "minutes": round(log[-1]["seconds"] / 60, 1),
         "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} thread(s)",

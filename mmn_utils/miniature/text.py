@@ -47,7 +47,7 @@ def caption(rng: np.random.Generator, words: list[str], ground: tuple[str, str] 
 
 
 def description(rng: np.random.Generator, word: str, n_fragments: int) -> list[str]:
-    """Some of the things WordNet says of a concept, its name left out."""
+    """Some of the things WordNet says of a concept, in fragments (compounds may contain its name)."""
     entry = lexicon()["concepts"][word]
     fragments = [
         entry["gloss"],

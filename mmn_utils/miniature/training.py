@@ -5,6 +5,7 @@ from.
 import json
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -53,9 +54,13 @@ def fit(
 
     Stopped at any moment, the same call goes on from the last checkpoint and gives the same weights as if it had not
     been stopped: each step's data depend on (seed, step) alone.
+
+    Raises:
+        RuntimeError: the checkpoint is damaged, or of a run with another number of steps or another seed.
+        FloatingPointError: the loss is not finite.
     """
-    modules = nn.ModuleList(modules)
-    state = _load(checkpoint, modules, solvers)
+    modules, run = nn.ModuleList(modules), {"n_steps": n_steps, "seed": seed}
+    state = _load(checkpoint, modules, solvers, run)
     base = [group["initial_lr"] if "initial_lr" in group else group["lr"] for s in solvers for group in s.param_groups]
     log, start, recent, begun = state["log"], state["step"], [], time.perf_counter() - state["seconds"]
     for step in range(start, n_steps):
@@ -63,16 +68,16 @@ def fit(
         for rate, group in zip(base, (g for s in solvers for g in s.param_groups), strict=True):
             group["initial_lr"], group["lr"] = rate, rate * learning_rate_factor(step, n_steps)
         loss = step_loss(step)
-        loss.backward()
-        nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
-        for solver in solvers:
-            solver.step()
-            solver.zero_grad(set_to_none=True)
         recent.append(loss.item())
         if not math.isfinite(recent[-1]):
             raise FloatingPointError(
                 f"loss is {recent[-1]} at step {step} of {checkpoint.stem}; lower the learning rate"
             )
+        loss.backward()
+        nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
+        for solver in solvers:
+            solver.step()
+            solver.zero_grad(set_to_none=True)
         done = step + 1
         if done % LOG_EVERY == 0 or done == n_steps:
             log.append({"step": done, "loss": sum(recent) / len(recent), "seconds": time.perf_counter() - begun})
@@ -83,7 +88,8 @@ def fit(
                 flush=True,
             )
         if done % SAVE_EVERY == 0 or done == n_steps:
-            _save(checkpoint, modules, solvers, {"step": done, "log": log, "seconds": time.perf_counter() - begun})
+            progress = {"step": done, "log": log, "seconds": time.perf_counter() - begun, "run": run}
+            _save(checkpoint, modules, solvers, progress)
     return log
 
 
@@ -99,11 +105,18 @@ def _save(path: Path, modules: nn.Module, solvers: list[torch.optim.Optimizer], 
     os.replace(partial, path)
 
 
-def _load(path: Path, modules: nn.Module, solvers: list[torch.optim.Optimizer]) -> dict:
+def _load(path: Path, modules: nn.Module, solvers: list[torch.optim.Optimizer], run: dict[str, int]) -> dict:
     if not path.is_file():
         return {"step": 0, "log": [], "seconds": 0.0}
-    state = torch.load(path, weights_only=True, map_location="cpu")
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        remedy = "delete it to train this stage from the start"
+        raise RuntimeError(f"checkpoint {path} cannot be read ({error}); {remedy}") from error
+    progress = json.loads(state["progress"])
+    if progress.get("run", run) != run:
+        raise RuntimeError(f"checkpoint {path} is of a run with {progress['run']}, this one has {run}; delete it")
     modules.load_state_dict(state["modules"])
     for solver, saved in zip(solvers, state["solvers"], strict=True):
         solver.load_state_dict(saved)
-    return json.loads(state["progress"])
+    return progress
