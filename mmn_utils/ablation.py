@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmn_utils.models.captioner import Captioner
-from mmn_utils.neurons import Positions, ablate, mlp_layers
+from mmn_utils.neurons import Positions, ablate
 from mmn_utils.replay import Replay
 
 SIZES = (0, 50, 100, 200, 400, 800, 1600, 3200, 6400)
@@ -49,12 +49,13 @@ def conditions(
 
 
 def ablated_logits(
-    model: nn.Module, embeddings: Tensor, masks: Tensor, *, positions: Positions = None, batch_size: int = 64
+    model: nn.Module, embeddings: Tensor, masks: Tensor, *, positions: Positions = None, batch_size: int = 8
 ) -> Tensor:
     """What the model predicts after one input with each set of units ablated, logits [..., token].
 
     embeddings: float [1, position, d_model]; masks: bool [..., layer, unit]; `positions` None ablates everywhere.
-    A set that occurs twice is computed once, and an empty one is the model's own prediction, bit for bit.
+    A set that occurs twice is computed once, and an empty one is the model's own prediction, bit for bit. Small batches
+    suit a CPU's caches; a GPU wants more.
     """
     replay = Replay(model, embeddings, positions=positions)
     rows, places = _distinct(masks.flatten(0, -3))
@@ -74,7 +75,8 @@ def replay_ablated(replay: Replay, masks: Tensor) -> Tensor:
     hidden = None
     for layer in range(replay.n_layers):
         running, new = order[: starts[layer]], order[starts[layer] : starts[layer + 1]]
-        parts = [] if hidden is None else [replay.layer(layer, hidden, masks[running, layer])]
+        last = layer == replay.n_layers - 1
+        parts = [] if hidden is None else [replay.layer(layer, hidden, masks[running, layer], last_only=last)]
         parts += [replay.after_ablation(layer, masks[new, layer])] if len(new) else []
         hidden = torch.cat(parts) if parts else None
     if hidden is not None:
@@ -89,7 +91,7 @@ def probability_curve(
     masks: dict[str, Tensor],
     *,
     positions: Positions = None,
-    batch_size: int = 64,
+    batch_size: int = 8,
 ) -> dict[str, Tensor]:
     """The token's probability by condition, float [size], for masks as `conditions` gives them."""
     together = torch.cat(list(masks.values()))
@@ -104,7 +106,7 @@ def ablated_captions(
     masks: Tensor,
     *,
     positions: Positions = None,
-    batch_size: int = 64,
+    batch_size: int = 32,
     max_new_tokens: int = 16,
 ) -> list[str]:
     """The greedy caption of one input [1, position, d_model] with each set of units ablated, masks [row, layer, unit].
@@ -136,7 +138,7 @@ def unit_effects(
     *,
     positions: Positions = None,
     layers: Sequence[int] | None = None,
-    batch_size: int = 64,
+    batch_size: int = 8,
 ) -> UnitEffects:
     """The exact effect of every unit of `layers` (None: all), one forward pass each from its layer up.
 
@@ -193,8 +195,3 @@ def _distinct(masks: Tensor) -> tuple[Tensor, Tensor]:
     places = torch.tensor([numbers[key] for key in keys])
     firsts = [keys.index(key) for key in numbers]
     return masks[firsts], places
-
-
-def n_units_of(model: nn.Module) -> int:
-    """MLP units of all layers together."""
-    return sum(mlp.n_units for mlp in mlp_layers(model))

@@ -63,8 +63,8 @@ def decode_units(
     norm = _final_norm(model) if final_norm else nn.Identity()
     found = []
     for mlp in mlp_layers(model):
-        vectors = mlp.directions if sign == "+" else -mlp.directions
-        parts = (norm(part.to(weight)) for part in vectors.split(units_at_once))
+        parts = (part if sign == "+" else -part for part in mlp.directions.split(units_at_once))
+        parts = (norm(part.to(weight)) for part in parts)
         tops = [_running_top(part, weight, added, top_k, tokens_at_once) for part in parts]
         found.append([torch.cat(column) for column in zip(*tops, strict=True)])
     logits, ids = (torch.stack(column) for column in zip(*found, strict=True))

@@ -7,11 +7,15 @@ with any Hugging Face decoder: each layer is called as the model itself called i
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from mmn_utils.neurons import Positions, hooked, last_logits, mlp_layers, silenced
+
+_ADDS_MLP: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
+"""What was found of each model (`Replay.adds_mlp`): its architecture, which does not change."""
 
 
 class Replay:
@@ -39,7 +43,9 @@ class Replay:
         self._calls: list[tuple[tuple, dict[str, Any], bool]] = []
         self.logits = self._first_pass(embeddings)
         """What the model itself predicts, float [token]."""
-        self.adds_mlp = self._adds_mlp()
+        if model not in _ADDS_MLP:
+            _ADDS_MLP[model] = self._adds_mlp()
+        self.adds_mlp = _ADDS_MLP[model]
         """Whether a layer's output is a sum that the MLP's output enters as it is (not so with a norm after it)."""
 
     @property
@@ -48,11 +54,14 @@ class Replay:
         return len(self.mlps)
 
     @torch.no_grad()
-    def layer(self, layer: int, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+    def layer(self, layer: int, hidden: Tensor, mask: Tensor | None = None, *, last_only: bool = False) -> Tensor:
         """Residual stream [row, position, d_model] after a layer, from that before it, with the units of `mask`
-        [row, unit] ablated."""
+        [row, unit] ablated.
+
+        `last_only`: only the last position has to be right, as after the last layer; the MLP then skips the others.
+        """
         args, kwargs, _ = self._calls[layer]
-        with self._ablated(layer, mask):
+        with self._ablated(layer, mask), self._narrowed(layer, last_only):
             out = self.mlps[layer].block(hidden, *args, **kwargs)
         return out[0] if isinstance(out, tuple) else out
 
@@ -83,7 +92,7 @@ class Replay:
 
         handles = [mlp.block.register_forward_hook(keep, with_kwargs=True) for mlp in self.mlps]
         try:
-            with hooked(self.model, lambda _layer, a, _start: self.activations.append(a.clone()), layers=self.mlps):
+            with hooked(self.model, lambda _layer, a, _start: self.activations.append(a), layers=self.mlps):
                 return last_logits(self.model, embeddings)[0]
         finally:
             for handle in handles:
@@ -108,6 +117,20 @@ class Replay:
 
         with hooked(self.model, silence, layers=[self.mlps[layer]]):
             yield
+
+    @contextmanager
+    def _narrowed(self, layer: int, last_only: bool) -> Iterator[None]:
+        """The MLP sees the last position only; what it adds is broadcast to the others, where it is wrong."""
+        mlp = self.mlps[layer]
+        module = self.model.get_submodule(mlp.name)
+        if not last_only or module is mlp.block:
+            yield
+            return
+        handle = module.register_forward_pre_hook(lambda _mlp, args: (args[0][:, -1:], *args[1:]) if args else None)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     @contextmanager
     def _bypassed(self, hidden: Tensor) -> Iterator[None]:

@@ -1,6 +1,7 @@
 import pytest
 import replicas
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmn_utils.decoding import decode_units, english_words, interpretable_units, is_interpretable, unembedding
 from mmn_utils.neurons import mlp_layers
@@ -20,6 +21,28 @@ def test_the_same_as_the_dense_product(kind, sign):
         assert torch.allclose(decoded.logits[layer], expected.values, rtol=1e-4, atol=1e-5)
         assert torch.allclose(dense.gather(1, decoded.ids[layer]), expected.values, rtol=1e-4, atol=1e-5)
         assert all(len(set(row)) == 10 for row in decoded.ids[layer].tolist())
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that any operation makes."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not func.is_view:
+            self.numel = max(self.numel, out.numel())
+        return out
+
+
+def test_memory_is_bounded_by_the_tile():
+    model = replicas.language_model("gptj")
+    with Largest() as largest:
+        decode_units(model, units_at_once=16, tokens_at_once=50)
+    assert largest.numel <= 2 * 128 * 10  # the result; a tile has 800
+    with Largest() as largest:
+        decode_units(model, units_at_once=128, tokens_at_once=320)
+    assert largest.numel == 128 * 320
 
 
 @pytest.mark.parametrize("kind", KINDS)
