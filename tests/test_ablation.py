@@ -1,7 +1,13 @@
 import pytest
 import replicas
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config
+from transformers import (
+    AutoModelForCausalLM,
+    CLIPVisionConfig,
+    Gemma2Config,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 from mmn_utils.ablation import (
     ablated_captions,
@@ -11,6 +17,8 @@ from mmn_utils.ablation import (
     sizes_for,
     unit_effects,
 )
+from mmn_utils.attribution import attribute
+from mmn_utils.decoding import decode_units
 from mmn_utils.neurons import NeuronId, ablate, last_logits, mlp_layers
 from mmn_utils.replay import Replay
 
@@ -135,3 +143,19 @@ def test_captions_of_many_ablations_at_once(tmp_path):
     with ablate(captioner.language_model, masks[1]):
         silenced = captioner.complete(prompt, max_new_tokens=6)
     assert captions == [*captioner.complete(prompt, max_new_tokens=6), *silenced, captions[0]]
+
+
+@torch.no_grad()
+def test_the_same_calls_on_a_model_that_sees_by_itself():
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8
+    )
+    text = replicas.LANGUAGE_MODELS["llama"]
+    torch.manual_seed(0)
+    model = LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text, image_token_index=5))
+    model.eval().double()
+    x, masks = torch.randn(1, 6, 32, dtype=torch.float64), torch.rand(3, 2, 48) < 0.2
+    assert torch.allclose(ablated_logits(model, x, masks), one_by_one(model, x, masks), rtol=0, atol=1e-9)
+    g = attribute(model, x, torch.tensor([7]), positions=slice(0, 4))
+    assert g.shape == (1, 2, 4, 48) and (g[:, 0] != 0).any() and (g[:, 1] == 0).all()
+    assert decode_units(model, top_k=3).ids.shape == (2, 48, 3)
