@@ -9,11 +9,19 @@ Dissection (`RunningQuantile`); `own_threshold` is the other reading.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mmn_utils.data.coco import CocoScenes
+from mmn_utils.metrics import Estimate, bootstrap_mean
+from mmn_utils.neurons import last_logits, record
+
+# --- maps and masks --------------------------------------------------------------------------------------------------
 
 
 def upsample(activations: Tensor, size: tuple[int, int], *, grid: tuple[int, int] | None = None) -> Tensor:
@@ -97,6 +105,163 @@ class RunningQuantile:
         running = cls(state["q"], n_values=state["n_values"])
         running.n_seen, running._highest = state["n_seen"], state["highest"]
         return running
+
+
+# --- what a model's units do at the image positions -------------------------------------------------------------------
+
+
+@torch.no_grad()
+def patch_activations(model: nn.Module, prompts: Tensor, *, batch_size: int = 32) -> Iterator[Tensor]:
+    """Every unit's activation at every image position, batch by batch: float [image, patch, unit].
+
+    prompts: image prompts [image, patch, d_model]. Units are numbered through all layers (`layer * n_units + unit`).
+    The model reads from left to right, so that no text after the image could change these numbers.
+    """
+    for batch in prompts.split(batch_size):
+        with record(model) as layers:
+            last_logits(model, batch.to(model.dtype))
+        yield torch.cat([a.float().to(prompts.device) for a in layers], dim=-1)
+
+
+def unit_maps(model: nn.Module, prompts: Tensor, units: Tensor, *, batch_size: int = 32) -> Tensor:
+    """The activations of each image's own `units` (int [image, unit], numbered through all layers): float [image,
+    unit, patch]."""
+    batches = zip(patch_activations(model, prompts, batch_size=batch_size), units.split(batch_size), strict=True)
+    picked = (a.gather(2, u.to(a.device)[:, None].expand(-1, a.shape[1], -1)).transpose(1, 2) for a, u in batches)
+    return torch.cat(list(picked))
+
+
+def unit_thresholds(
+    model: nn.Module, prompts: Tensor, *, q: float = 0.95, groups: Tensor | None = None, batch_size: int = 32
+) -> Tensor:
+    """The `q` quantile over all patches of all images, float [unit], units numbered through all layers.
+
+    groups: int [group, member] of unit numbers asks instead for the quantile of each group's mean activation, float
+    [group]; a group of one is the unit itself.
+    """
+    running = RunningQuantile(q, n_values=prompts.shape[0] * prompts.shape[1])
+    for activations in patch_activations(model, prompts, batch_size=batch_size):
+        values = activations.flatten(0, 1)
+        running.add(values if groups is None else torch.stack([values[:, g].mean(1) for g in groups], dim=1))
+    return running.result()
+
+
+def matched_units(units: Tensor, n_units: int, *, generator: torch.Generator) -> Tensor:
+    """Random units instead of `units` [image, unit]: place by place of the same layer, none of the image's own.
+
+    n_units: how many a layer has. No unit is drawn twice for one image.
+
+    >>> matched_units(torch.tensor([[0, 3]]), 2, generator=torch.Generator())
+    tensor([[1, 2]])
+    """
+    drawn = torch.empty_like(units)
+    for row, given in zip(drawn, units.to(drawn), strict=True):
+        for layer in (given // n_units).unique().tolist():
+            here = given // n_units == layer
+            free = torch.ones(n_units, dtype=torch.bool).index_fill_(0, given[here].cpu() % n_units, False)
+            others = free.nonzero()[:, 0]
+            if len(others) < here.sum():
+                raise ValueError(f"layer {layer}: {int(here.sum())} of {n_units} units cannot be matched by others")
+            order = torch.randperm(len(others), generator=generator)[: int(here.sum())]
+            row[here] = (layer * n_units + others[order]).to(row)
+    return drawn
+
+
+# --- against the truth -----------------------------------------------------------------------------------------------
+
+
+def field_ious(maps: Tensor, thresholds: Tensor, targets: Sequence[Tensor | np.ndarray]) -> Tensor:
+    """IoU of each unit's receptive field with its image's mask, float [image, unit].
+
+    maps: float [image, unit, patch]; thresholds: float [image, unit]; targets: one mask [y, x] an image, whose sizes
+    may differ: the fields are drawn at the mask's own size.
+    """
+    masks = [torch.as_tensor(target, device=maps.device) for target in targets]
+    rows = zip(maps, thresholds.to(maps.device), masks, strict=True)
+    return torch.stack([iou(receptive_fields(m, t, tuple(mask.shape)), mask) for m, t, mask in rows])
+
+
+def first_allowed(units: Tensor, allowed: Tensor, n: int) -> Tensor:
+    """The first `n` allowed units of each image in their order, int [image, n]; others fill up where there are fewer.
+
+    >>> first_allowed(torch.tensor([[5, 6, 7]]), torch.tensor([[False, True, True]]), 2)
+    tensor([[6, 7]])
+    """
+    order = (~allowed).int().argsort(dim=1, stable=True)
+    return units.gather(1, order)[:, :n]
+
+
+@dataclass(frozen=True)
+class Company:
+    """An image in which the caption's first noun names one of several annotated categories."""
+
+    image: int
+    named: np.ndarray
+    """bool [y, x]: the union of the named category's instances."""
+    other: np.ndarray
+    """The same for another category of the image."""
+
+
+def in_company(scenes: CocoScenes, images: Sequence[int], nouns: Sequence[str]) -> list[Company]:
+    """The images whose noun is a word of exactly one of several annotated categories; the other is the first such."""
+    found = []
+    for image, noun in zip(images, nouns, strict=True):
+        masks: dict[str, list[np.ndarray]] = {}
+        for o in scenes.objects(image):
+            masks.setdefault(o.name, []).append(o.mask)
+        named = [name for name in masks if noun in name.split()]
+        others = [name for name in masks if name not in named]
+        if len(named) == 1 and others:
+            unions = (union(masks[name]).numpy() for name in (named[0], others[0]))
+            found.append(Company(image, *unions))
+    return found
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Two means over the same images and the mean of the differences, each with its interval."""
+
+    ours: Estimate
+    others: Estimate
+    gain: Estimate
+
+
+def versus(ours: np.ndarray, others: np.ndarray, seed: int) -> Versus:
+    """Paired comparison of two arrays [image]; images where either is nan are left out."""
+    kept = ~(np.isnan(ours) | np.isnan(others))
+    ours, others = ours[kept], others[kept]
+    return Versus(*(bootstrap_mean(values, seed) for values in (ours, others, ours - others)))
+
+
+def means_where(values: Tensor, allowed: Tensor) -> np.ndarray:
+    """Each image's mean over its allowed units, float [image], from values and allowed [image, unit]; nan if it has
+    none."""
+    values, allowed = values.cpu().double(), allowed.cpu()
+    total = values.masked_fill(~allowed, 0).sum(1)
+    return (total / allowed.sum(1)).numpy()
+
+
+def categories_won(
+    categories: Sequence[str], ours: np.ndarray, others: np.ndarray, seed: int, *, n_resamples: int = 2000
+) -> Estimate:
+    """In how many categories the mean of `ours` [image] is above that of `others`, with a bootstrap interval.
+
+    Images are drawn again within their category; `n` is the number of categories.
+    """
+    gain = np.asarray(ours) - np.asarray(others)
+    rng = np.random.default_rng(seed)
+    groups = [gain[np.asarray(categories) == name] for name in sorted(set(categories))]
+    draws = [g[rng.integers(len(g), size=(n_resamples, len(g)))].mean(axis=1) > 0 for g in groups]
+    value = sum(float(g.mean()) > 0 for g in groups)
+    low, high = np.percentile(np.sum(draws, axis=0), [2.5, 97.5])
+    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), n=len(groups))
+
+
+def coverage(target: Tensor | np.ndarray, n_patches: int) -> Tensor:
+    """How much of each patch a mask [y, x] covers, from 0 to 1, float [patch]: the map of an ideal unit."""
+    mask = torch.as_tensor(target).float()[None, None]
+    side = math.isqrt(n_patches)
+    return F.interpolate(mask, size=(side, side), mode="area").flatten()
 
 
 def union(masks: Iterable[Tensor]) -> Tensor:

@@ -1,7 +1,28 @@
+import numpy as np
 import pytest
+import replicas
 import torch
 
-from mmn_utils.receptive_fields import RunningQuantile, iou, own_threshold, receptive_fields, union, upsample
+from mmn_utils.data import SceneObject
+from mmn_utils.neurons import last_logits, record
+from mmn_utils.receptive_fields import (
+    RunningQuantile,
+    categories_won,
+    coverage,
+    field_ious,
+    in_company,
+    iou,
+    matched_units,
+    means_where,
+    own_threshold,
+    patch_activations,
+    receptive_fields,
+    union,
+    unit_maps,
+    unit_thresholds,
+    upsample,
+    versus,
+)
 from mmn_utils.selectivity import RunningMean, diagonal_wins, frequent_units, selectivity
 
 
@@ -82,3 +103,90 @@ def test_running_mean():
     assert torch.allclose(mean.float(), values.mean((0, 1)), atol=1e-6)
     with pytest.raises(ValueError, match="no values have come"):
         RunningMean().result()
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """A tiny model, image prompts for five images of four patches, and all activations [image, patch, unit]."""
+    model = replicas.language_model("gptj")
+    prompts = torch.randn(5, 4, replicas.D_MODEL, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), record(model) as layers:
+        last_logits(model, prompts)
+    return model, prompts, torch.cat(list(layers), dim=-1)
+
+
+def test_activations_do_not_depend_on_batches_or_on_the_text_after_the_image(seen):
+    model, prompts, whole = seen
+    parts = torch.cat(list(patch_activations(model, prompts, batch_size=2)))
+    assert torch.allclose(parts, whole, atol=1e-5)
+    with torch.no_grad(), record(model, positions=slice(0, 4)) as layers:
+        last_logits(model, torch.cat([prompts, torch.randn(5, 3, replicas.D_MODEL)], dim=1))
+    assert torch.allclose(torch.cat(list(layers), dim=-1), whole, atol=1e-5)
+
+
+def test_maps_and_thresholds_are_those_of_the_activations(seen):
+    model, prompts, whole = seen
+    units = torch.tensor([[0, 200], [7, 3], [255, 254], [1, 1], [9, 130]])
+    maps = unit_maps(model, prompts, units, batch_size=2)
+    expected = torch.stack([whole[i, :, row].T for i, row in enumerate(units)])
+    assert torch.allclose(maps, expected, atol=1e-5)
+    cut = unit_thresholds(model, prompts, q=0.8, batch_size=2)
+    assert torch.allclose(cut, whole.flatten(0, 1).quantile(0.8, dim=0), atol=1e-5)
+    alone = unit_thresholds(model, prompts, q=0.8, groups=torch.tensor([[7], [200]]))
+    assert torch.allclose(alone, cut[[7, 200]], atol=1e-5)
+    pair = unit_thresholds(model, prompts, q=0.8, groups=torch.tensor([[7, 200]]))
+    assert torch.allclose(pair, whole[..., [7, 200]].mean(-1).flatten().quantile(0.8), atol=1e-5)
+
+
+def test_matched_units_keep_layers_and_share_no_unit():
+    units = torch.stack([torch.randperm(60, generator=torch.Generator().manual_seed(i))[:20] for i in range(8)])
+    drawn = matched_units(units, 20, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(drawn // 20, units // 20)
+    for row, given in zip(drawn.tolist(), units.tolist(), strict=True):
+        assert not set(row) & set(given) and len(set(row)) == 20
+    with pytest.raises(ValueError, match="layer 1: 3 of 4 units cannot be matched"):
+        matched_units(torch.tensor([[4, 5, 6]]), 4, generator=torch.Generator())
+
+
+def test_an_ideal_unit_finds_its_mask_at_any_size():
+    left, small = np.zeros((8, 8), dtype=bool), np.zeros((4, 12), dtype=bool)
+    left[:, :4], small[:2] = True, True
+    maps = torch.stack([coverage(left, 16), coverage(small, 16)])[:, None]
+    assert maps[0, 0].tolist() == [1, 1, 0, 0] * 4
+    assert field_ious(maps, torch.full((2, 1), 0.5), [left, small]).tolist() == [[1.0], [1.0]]
+
+
+def test_means_of_the_allowed_units():
+    values, allowed = torch.tensor([[1.0, 3.0], [5.0, 7.0]]), torch.tensor([[True, False], [False, False]])
+    means = means_where(values, allowed)
+    assert means[0] == 1 and np.isnan(means[1])
+
+
+class _Scenes:
+    """Three objects of two categories in each image."""
+
+    def objects(self, image):
+        masks = np.eye(3, dtype=bool)[:, None]
+        return [
+            SceneObject(name, mask, (0, 0, 1, 1), 1.0)
+            for name, mask in zip(["cat", "hot dog", "cat"], masks, strict=True)
+        ]
+
+
+def test_company_is_one_named_category_among_several():
+    cat, dog = in_company(_Scenes(), [4, 5, 6], ["cat", "dog", "bird"])
+    assert (
+        cat.image == 4 and cat.named.tolist() == [[True, False, True]] and cat.other.tolist() == [[False, True, False]]
+    )
+    assert dog.image == 5 and np.array_equal(dog.named, cat.other)
+
+
+def test_versus_is_paired_and_leaves_gaps_out():
+    result = versus(np.array([1.0, 2.0, np.nan]), np.array([0.5, 1.5, 3.0]), seed=0)
+    assert result.ours.n == 2 and result.gain.value == result.gain.low == result.gain.high == 0.5
+
+
+def test_categories_won_counts_categories():
+    names = ["a", "a", "b", "b", "c"]
+    won = categories_won(names, np.array([1, 1, 0.9, 0, 1]), np.array([0, 0, 0.5, 0.2, 2]), seed=0)
+    assert won.value == 2 and won.n == 3 and 1 <= won.low <= won.value <= won.high <= 3
