@@ -10,7 +10,7 @@ One forward and one backward pass give all units of all layers. Differs: eq. 2 h
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -203,16 +203,30 @@ def attribute_top(
     objective: Objective = "logit",
 ) -> Ranking:
     """`top_pairs` (or, if `distinct`, `top_units`) of `attribute`, never holding more than one layer's scores."""
-    rank = top_units if distinct else top_pairs
-    best: list[Tensor] = []
-    for layer, g in attribution_by_layer(model, embeddings, tokens, positions=positions, objective=objective):
-        found = rank(g[:, None], k)
-        fields = (found.layer + layer, found.unit, found.patch, found.score)
-        fields = tuple(f.to(embeddings.device) for f in fields)
-        best = [torch.cat(pair, dim=1) for pair in zip(best, fields, strict=True)] if best else list(fields)
-        order = best[3].topk(min(k, best[3].shape[1]), dim=1).indices
-        best = [f.gather(1, order) for f in best]
-    return Ranking(*best)
+    by_layer = attribution_by_layer(model, embeddings, tokens, positions=positions, objective=objective)
+    return rank_layers(by_layer, ((top_units if distinct else top_pairs, k),))[0]
+
+
+def rank_layers(
+    by_layer: Iterable[tuple[int, Tensor]], rankings: Sequence[tuple[Callable[[Tensor, int], Ranking], int]]
+) -> list[Ranking]:
+    """Several rankings (`top_pairs` or `top_units`, and how many to keep) of what `attribution_by_layer` gives, in one
+    go."""
+    best: list[Ranking | None] = [None] * len(rankings)
+    for layer, g in by_layer:
+        best = [_merged(old, rank(g[:, None], k), layer, k) for old, (rank, k) in zip(best, rankings, strict=True)]
+    return best
+
+
+def _merged(best: Ranking | None, found: Ranking, layer: int, k: int) -> Ranking:
+    """The `k` best of a ranking and of that of one more layer, on the first one's device."""
+    found = Ranking(found.layer + layer, found.unit, found.patch, found.score)
+    if best is None:
+        return found
+    names = ("layer", "unit", "patch", "score")
+    both = {n: torch.cat([getattr(best, n), getattr(found, n).to(best.score.device)], dim=1) for n in names}
+    order = both["score"].topk(min(k, both["score"].shape[1]), dim=1).indices
+    return Ranking(**{n: values.gather(1, order) for n, values in both.items()})
 
 
 # --- comparators -----------------------------------------------------------------------------------------------------

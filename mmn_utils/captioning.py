@@ -76,3 +76,14 @@ def untrained(captioner: Captioner, profile: Profile, *, projection: str | None,
     model = AutoModelForCausalLM.from_config(captioner.language_model.config, dtype=torch.float32)
     linear = load_projection(profile, ProjectionSource(projection)) if projection else captioner.projection
     return replace(captioner, language_model=model.to(captioner.device), projection=linear.to(captioner.device))
+
+
+def with_random_projection(captioner: Captioner, *, seed: int) -> Captioner:
+    """The captioner before anyone trained its projection: random numbers, the trained weight's and bias's lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    trained = captioner.projection
+    linear = torch.nn.Linear(trained.in_features, trained.out_features)
+    for new, old in ((linear.weight, trained.weight), (linear.bias, trained.bias)):
+        drawn = torch.randn(old.shape, generator=generator)
+        new.data = (drawn * (old.float().norm().cpu() / drawn.norm())).to(old)
+    return replace(captioner, projection=linear)

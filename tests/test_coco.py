@@ -22,7 +22,7 @@ def folder(tmp_path):
     square = {"segmentation": [[2, 1, 6, 1, 6, 5, 2, 5]], "bbox": [2, 1, 4, 4], "area": 16, "iscrowd": 0}
     crowd = {"segmentation": {"size": [10, 20], "counts": [0, 200]}, "bbox": [0, 0, 20, 10], "area": 200, "iscrowd": 1}
     found = [{"id": i, "image_id": 7, "category_id": c} | a for i, c, a in ((1, 2, square), (2, 1, crowd))]
-    categories = [{"id": 2, "name": "traffic light"}, {"id": 1, "name": "dog"}]
+    categories = [{"id": 2, "name": "traffic light"}, {"id": 1, "name": "dog", "supercategory": "animal"}]
     instances = {"images": records, "annotations": found, "categories": categories}
     said = [{"id": i, "image_id": 7, "caption": text} for i, text in enumerate(("A light.\n", "One light."))]
     (annotations / "instances_val.json").write_text(json.dumps(instances))
@@ -33,6 +33,7 @@ def folder(tmp_path):
 def test_reads_what_was_written(folder, capsys):
     scenes = CocoScenes(folder)
     assert scenes.ids == [3, 7] and len(scenes) == 2 and scenes.categories == ["dog", "traffic light"]
+    assert scenes.families == {"dog": "animal", "traffic light": "traffic light"}
     assert scenes.captions(7) == ["A light.", "One light."] and scenes.captions(3) == []
     assert scenes.info(7)["style"] == "noto"
     assert scenes.image(7).mode == "RGB" and scenes.image(7).size == (20, 10)

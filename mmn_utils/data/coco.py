@@ -51,6 +51,11 @@ class CocoScenes:
         self.categories: list[str] = sorted(c["name"] for c in self._instances.loadCats(self._instances.getCatIds()))
         """Every category name, in alphabetical order."""
 
+        self.families: dict[str, str] = {
+            c["name"]: c.get("supercategory", c["name"]) for c in self._instances.cats.values()
+        }
+        """The family of every category, COCO's "supercategory" (`animal`); the category itself where there is none."""
+
     def __len__(self) -> int:
         return len(self.ids)
 

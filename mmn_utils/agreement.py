@@ -1,0 +1,85 @@
+"""How well words fit an image: BERTScore against its captions, and, where the scene is known, the truth itself.
+
+The paper also has CLIPScore, which needs a network trained on images with their texts. Until the profile has one,
+`truth_agreement` stands beside BERTScore: it needs no learned metric, but a scene whose objects are known.
+"""
+
+from collections.abc import Collection, Sequence
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from mmn_utils.data import CocoScenes
+from mmn_utils.metrics import bert_scores, first_noun
+from mmn_utils.miniature.lexicon import content_words, lexicon
+from mmn_utils.profiles import Profile
+
+
+@cache
+def cues(name: str) -> frozenset[str]:
+    """Words that speak of an object: its name, and what WordNet has for it (synonyms, definition, kinds, parts, what
+    it is a kind of), where the lexicon knows it.
+    """
+    entry = lexicon()["concepts"].get(name, {})
+    lists = (entry.get(field, []) for field in ("cues", "synonyms", "parents", "kinds", "parts"))
+    described = {word for phrases in lists for phrase in phrases for word in content_words(phrase)}
+    return frozenset(described | set(name.lower().split()))
+
+
+def scene_cues(scenes: CocoScenes, image: int) -> frozenset[str]:
+    """`cues` of all objects of a scene."""
+    return frozenset().union(*(cues(o.name) for o in scenes.objects(image)))
+
+
+def truth_agreement(tokens: Sequence[str], words: Collection[str]) -> float:
+    """Share of tokens that are one of `words`, plurals counted as their singular.
+
+    >>> truth_agreement([" horses", " rider", "lihood", " red"], {"horse", "rider"})
+    0.5
+    """
+    return sum(first_noun(token, words) is not None for token in tokens) / len(tokens)
+
+
+def truth_of_units(units: Sequence[Sequence[Sequence[str]]], words: Sequence[Collection[str]]) -> np.ndarray:
+    """Each image's best `truth_agreement` over its units, float [image]; units[image][unit] are tokens."""
+    pairs = zip(units, words, strict=True)
+    return np.array([max(truth_agreement(tokens, true) for tokens in own) for own, true in pairs])
+
+
+def bert_of_units(
+    units: Sequence[Sequence[Sequence[str]]], references: Sequence[Sequence[str]], profile: Profile
+) -> np.ndarray:
+    """Each image's best BERTScore over its units, float [image] (section 2.2): a unit's tokens, joined by commas,
+    against each of the image's references, averaged over these.
+    """
+    texts = [[listed(tokens) for tokens in own] for own in units]
+    return np.array([scores.max() for scores in bert_of_texts(texts, references, profile)])
+
+
+def bert_of_texts(
+    texts: Sequence[Sequence[str]], references: Sequence[Sequence[str]], profile: Profile
+) -> list[np.ndarray]:
+    """BERTScore F1 of each of an image's texts, averaged over the image's references: a float [text] an image."""
+    rows = [
+        (image, k, text, reference)
+        for image, (own, others) in enumerate(zip(texts, references, strict=True))
+        for k, text in enumerate(own)
+        for reference in others
+    ]
+    frame = pd.DataFrame(rows, columns=["image", "k", "text", "reference"])
+    unique = frame[["text", "reference"]].drop_duplicates()
+    f1 = bert_scores(unique["text"].tolist(), unique["reference"].tolist(), profile, batch_size=512)
+    frame = frame.merge(unique.assign(f1=f1), on=["text", "reference"], how="left")
+    means = frame.groupby(["image", "k"])["f1"].mean()
+    return [means.loc[image].to_numpy() for image in range(len(texts))]
+
+
+def listed(tokens: Sequence[str]) -> str:
+    """Tokens as one text, separated by commas, as the paper gives them to the metrics."""
+    return ", ".join(token.strip() for token in tokens)
+
+
+def shifted(things: Sequence) -> list:
+    """Everything one place on, the first last: pairs each image with what belongs to another."""
+    return [*things[1:], things[0]]

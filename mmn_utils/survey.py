@@ -1,0 +1,205 @@
+"""Attribution over many images, as tables: chapter 03 writes them once, later chapters read them.
+
+`targets`: one row an image, what its caption's first noun is and which tokens stand before it. `attributions` and
+`pairs`: the best units, and the best (unit, patch) pairs, of each image. `decoded`: what each unit of the model says.
+"""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedTokenizerBase
+
+from mmn_utils.attribution import (
+    Objective,
+    Ranking,
+    Target,
+    attribution_by_layer,
+    first_noun_target,
+    rank_layers,
+    target_batches,
+    top_pairs,
+    top_units,
+)
+from mmn_utils.data import CocoScenes
+from mmn_utils.decoding import decode_units, interpretable_units
+from mmn_utils.models.captioner import Captioner
+from mmn_utils.neurons import NeuronId
+
+FIELDS = ("layer", "unit", "patch", "score")
+
+
+def targets_table(
+    captioner: Captioner, ids: Sequence[int], captions: Sequence[str], nouns: Collection[str]
+) -> pd.DataFrame:
+    """The target of each image; images whose caption has no noun are left out.
+
+    Columns: image, caption, noun, token, token_text (spaces kept), before (the caption's tokens before the noun).
+    """
+    found = [(i, c, first_noun_target(captioner, c, nouns)) for i, c in zip(ids, captions, strict=True)]
+    rows = [
+        {
+            "image": image,
+            "caption": caption,
+            "noun": target.noun,
+            "token": target.token,
+            "token_text": captioner.tokenizer.decode([target.token]),
+            "before": list(target.before),
+        }
+        for image, caption, target in found
+        if target
+    ]
+    return pd.DataFrame(rows, columns=["image", "caption", "noun", "token", "token_text", "before"])
+
+
+def targets_of(table: pd.DataFrame) -> list[Target]:
+    """The targets in a table of `targets_table`, in its order."""
+    rows = zip(table["noun"], table["token"], table["before"], strict=True)
+    return [Target(noun=noun, token=int(token), before=tuple(int(t) for t in before)) for noun, token, before in rows]
+
+
+def rank_neurons(
+    captioner: Captioner,
+    image_prompts: Tensor,
+    targets: Sequence[Target],
+    *,
+    n_units: int = 400,
+    n_pairs: int = 100,
+    objective: Objective = "logit",
+    batch_size: int = 16,
+) -> tuple[Ranking, Ranking]:
+    """The best distinct units and the best (unit, patch) pairs of each image, in one pass for both.
+
+    image_prompts: float [image, patch, d_model], as `Captioner.image_prompts` gives them.
+    """
+    wanted = ((top_units, n_units), (top_pairs, n_pairs))
+    order, found = [], []
+    for batch in target_batches(captioner, captioner.with_text(image_prompts), targets, batch_size=batch_size):
+        patches = slice(0, image_prompts.shape[1])
+        by_layer = attribution_by_layer(
+            captioner.language_model, batch.embeddings, batch.tokens, positions=patches, objective=objective
+        )
+        order.append(batch.images)
+        found.append(rank_layers(by_layer, wanted))
+    units, pairs = zip(*found, strict=True)
+    back = torch.cat(order).argsort()
+    return _joined(units, back), _joined(pairs, back)
+
+
+def ranking_table(ranking: Ranking, images: Sequence[int]) -> pd.DataFrame:
+    """A ranking as rows: image, rank (from 0), layer, unit, patch, score."""
+    n_images, n_ranks = ranking.score.shape
+    columns = {"image": np.repeat(np.asarray(images), n_ranks), "rank": np.tile(np.arange(n_ranks), n_images)}
+    return pd.DataFrame(columns | {name: getattr(ranking, name).flatten().numpy() for name in FIELDS})
+
+
+def ranking(table: pd.DataFrame, images: Sequence[int] | None = None) -> Ranking:
+    """The ranking [image, rank] in a table of `ranking_table`; `images` chooses and orders, None takes all.
+
+    Raises:
+        KeyError: an image that the table does not have.
+    """
+    chosen = table["image"].unique() if images is None else np.asarray(images)
+    indexed = table.set_index(["image", "rank"]).sort_index()
+    missing = set(chosen.tolist()) - set(table["image"])
+    if missing:
+        raise KeyError(f"no attributions of image {min(missing)}: its caption has no noun, or it was not in the sample")
+    n_ranks = int(table["rank"].max()) + 1
+    rows = indexed.loc[[(i, r) for i in chosen for r in range(n_ranks)]]
+    return Ranking(*(torch.tensor(rows[name].to_numpy()).reshape(len(chosen), n_ranks) for name in FIELDS))
+
+
+def decoded_table(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, *, final_norm: bool = False, bias: bool = False
+) -> pd.DataFrame:
+    """What each unit of a model says: layer, unit, its ten tokens (best first, spaces kept), whether it is
+    interpretable.
+    """
+    decoded = decode_units(model, final_norm=final_norm, bias=bias, n_tokens=len(tokenizer))
+    flags = interpretable_units(decoded.ids, tokenizer)
+    n_layers, n_units, _ = decoded.ids.shape
+    texts = np.array([tokenizer.decode([i]) for i in range(len(tokenizer))], dtype=object)
+    return pd.DataFrame(
+        {
+            "layer": np.repeat(np.arange(n_layers), n_units),
+            "unit": np.tile(np.arange(n_units), n_layers),
+            "tokens": [texts[row].tolist() for row in decoded.ids.flatten(0, 1).cpu().numpy()],
+            "interpretable": flags.flatten().cpu().numpy(),
+        }
+    )
+
+
+def interpretable_mask(decoded: pd.DataFrame) -> Tensor:
+    """Which units are interpretable, bool [layer, unit], from `decoded_table`."""
+    n_layers = int(decoded["layer"].max()) + 1
+    return torch.tensor(decoded["interpretable"].to_numpy()).reshape(n_layers, -1)
+
+
+def with_texts(table: pd.DataFrame, decoded: pd.DataFrame) -> pd.DataFrame:
+    """A table with the columns layer and unit, to which each unit's tokens and `interpretable` are added."""
+    return table.merge(decoded, on=["layer", "unit"], how="left", validate="many_to_one")
+
+
+# --- what the tables show --------------------------------------------------------------------------------------------
+
+
+def distinct_units(pairs: pd.DataFrame, *, first: int) -> pd.Series:
+    """How many distinct units each image's `first` pairs have."""
+    return _first(pairs, first).groupby("image").apply(lambda rows: len(rows[["layer", "unit"]].drop_duplicates()))
+
+
+def share_of_commonest_patch(pairs: pd.DataFrame, *, first: int) -> pd.Series:
+    """Share of each image's `first` pairs that lie on one and the same patch."""
+    return _first(pairs, first).groupby("image")["patch"].agg(lambda patches: patches.value_counts().iloc[0] / first)
+
+
+def shared_units(some: pd.DataFrame, others: pd.DataFrame, *, first: int = 100) -> pd.Series:
+    """Share of the units in each image's `first` rows that are also in the first rows of another table."""
+    keys = ["image", "layer", "unit"]
+    own, theirs = (_first(table, first)[keys].drop_duplicates() for table in (some, others))
+    found = own.merge(theirs.assign(found=True), on=keys, how="left")
+    return found["found"].notna().groupby(found["image"]).mean()
+
+
+def units_by_layer(pairs: pd.DataFrame, decoded: pd.DataFrame) -> pd.DataFrame:
+    """How many unique units each layer has among the pairs of all images: columns `all`, `interpretable`."""
+    unique = with_texts(pairs[["layer", "unit"]].drop_duplicates(), decoded)
+    layers = sorted(decoded["layer"].unique())
+    counts = {"all": unique, "interpretable": unique[unique["interpretable"]]}
+    found = {name: rows["layer"].value_counts().reindex(layers, fill_value=0) for name, rows in counts.items()}
+    return pd.DataFrame(found)
+
+
+def example_rows(pairs: pd.DataFrame, decoded: pd.DataFrame, images: Sequence[int], *, first: int = 20) -> pd.DataFrame:
+    """The first pairs of some images as the paper's Table S.1 prints them; images are lettered from A."""
+    letters = {image: chr(ord("A") + k) for k, image in enumerate(images)}
+    rows = with_texts(_first(pairs[pairs["image"].isin(images)], first), decoded)
+    neurons = [str(NeuronId(*pair)) for pair in zip(rows["layer"], rows["unit"], strict=True)]
+    columns = {
+        "image": rows["image"].map(letters),
+        "rank": rows["rank"] + 1,
+        "neuron": neurons,
+        "patch": rows["patch"],
+        "tokens": [", ".join(t.strip() for t in tokens[:5]) for tokens in rows["tokens"]],
+        "interpretable": rows["interpretable"],
+        "score": rows["score"].round(4),
+    }
+    return pd.DataFrame(columns).set_index(["image", "rank"]).sort_index()
+
+
+def covered_patches(scenes: CocoScenes, image: int, n_patches: int) -> np.ndarray:
+    """Which patches lie on objects by more than half, bool [patch] in raster order."""
+    side = round(n_patches**0.5)
+    masks = torch.tensor(np.stack([o.mask for o in scenes.objects(image)]).any(axis=0)).float()
+    return (functional.adaptive_avg_pool2d(masks[None], side).flatten() > 0.5).numpy()
+
+
+def _first(table: pd.DataFrame, n: int) -> pd.DataFrame:
+    return table[table["rank"] < n]
+
+
+def _joined(parts: Sequence[Ranking], order: Tensor) -> Ranking:
+    return Ranking(*(torch.cat([getattr(part, name).cpu() for part in parts])[order] for name in FIELDS))

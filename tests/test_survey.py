@@ -1,0 +1,118 @@
+"""Attribution over many images: the tables, and what is read out of them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import replicas
+import torch
+
+from mmn_utils import captioning, profiles, survey
+from mmn_utils.attribution import Ranking, Target, attribute, target_batches, top_pairs, top_units
+from mmn_utils.models import Captioner
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory):
+    return Captioner.from_profile(profiles.read(replicas.save_paper_models(tmp_path_factory.mktemp("models"))))
+
+
+@pytest.fixture(scope="module")
+def ranked(captioner):
+    """Three images of which the second has the longer context, and their rankings."""
+    prompts = captioner.image_prompts(replicas.images(3))
+    targets = [Target("horse", 7, (5,)), Target("dog", 8, (5, 6)), Target("cat", 9, (4,))]
+    return prompts, targets, survey.rank_neurons(captioner, prompts, targets, n_units=12, n_pairs=9, batch_size=1)
+
+
+def test_one_pass_gives_both_rankings_in_the_images_order(captioner, ranked):
+    prompts, targets, (units, pairs) = ranked
+    for batch in target_batches(captioner, captioner.with_text(prompts), targets):
+        g = attribute(captioner.language_model, batch.embeddings, batch.tokens, positions=slice(0, prompts.shape[1]))
+        for found, rank, k in ((units, top_units, 12), (pairs, top_pairs, 9)):
+            expected = rank(g, k)
+            assert torch.allclose(found.score[batch.images], expected.score, rtol=1e-3, atol=1e-6)
+            assert torch.equal(found.flat(64)[batch.images][:, :3], expected.flat(64)[:, :3])
+
+
+def test_a_ranking_survives_the_table(ranked):
+    _, _, (units, _) = ranked
+    table = survey.ranking_table(units, [30, 10, 20])
+    assert table["rank"].tolist()[:13] == [*range(12), 0]
+    again = survey.ranking(table.sample(frac=1, random_state=0), [10, 30])
+    assert torch.equal(again.score, units.score[[1, 0]]) and torch.equal(again.unit, units.unit[[1, 0]])
+    with pytest.raises(KeyError, match="image 99: its caption has no noun"):
+        survey.ranking(table, [10, 99])
+
+
+def test_targets_survive_the_table(captioner, tmp_path):
+    table = survey.targets_table(captioner, [3, 5, 8], ["of a horse.", "is it so?", "two dogs"], {"horse", "dog"})
+    assert table["image"].tolist() == [3, 8] and table["noun"].tolist() == ["horse", "dog"]
+    table.to_parquet(tmp_path / "targets.parquet")
+    targets = survey.targets_of(pd.read_parquet(tmp_path / "targets.parquet"))
+    assert [t.noun for t in targets] == ["horse", "dog"]
+    assert captioner.tokenizer.decode([*targets[0].before, targets[0].token]).startswith(" of a h")
+    assert all(isinstance(token, int) for t in targets for token in (*t.before, t.token))
+
+
+def test_every_unit_is_decoded_in_order(captioner):
+    decoded = survey.decoded_table(captioner.language_model, captioner.tokenizer)
+    n_layers, n_units = 2, 4 * replicas.D_MODEL
+    assert len(decoded) == n_layers * n_units and {len(tokens) for tokens in decoded["tokens"]} == {10}
+    assert survey.interpretable_mask(decoded).shape == (n_layers, n_units)
+    logits = captioner.language_model.lm_head.weight @ captioner.language_model.transformer.h[1].mlp.fc_out.weight[:, 3]
+    best = logits[: len(captioner.tokenizer)].topk(10).indices
+    row = decoded[(decoded["layer"] == 1) & (decoded["unit"] == 3)].iloc[0]
+    assert row["tokens"] == [captioner.tokenizer.decode([i]) for i in best.tolist()]
+
+
+PAIRS = survey.ranking_table(
+    Ranking(
+        layer=torch.tensor([[0, 0, 1], [1, 1, 1]]),
+        unit=torch.tensor([[5, 5, 5], [2, 3, 5]]),
+        patch=torch.tensor([[0, 1, 1], [2, 2, 2]]),
+        score=torch.tensor([[3.0, 2.0, 1.0], [6.0, 5.0, 4.0]]),
+    ),
+    [7, 9],
+)
+DECODED = pd.DataFrame(
+    [
+        {"layer": layer, "unit": unit, "tokens": [f" t{unit}"] * 10, "interpretable": unit == 5}
+        for layer in range(3)
+        for unit in range(6)
+    ]
+)
+
+
+def test_what_the_tables_show():
+    assert survey.distinct_units(PAIRS, first=3).to_dict() == {7: 2, 9: 3}
+    assert survey.distinct_units(PAIRS, first=2).to_dict() == {7: 1, 9: 2}
+    assert survey.share_of_commonest_patch(PAIRS, first=3).to_dict() == {7: pytest.approx(2 / 3), 9: 1}
+    counts = survey.units_by_layer(PAIRS, DECODED)
+    assert counts["all"].tolist() == [1, 3, 0] and counts["interpretable"].tolist() == [1, 1, 0]
+    rows = survey.example_rows(PAIRS, DECODED, [9, 7], first=2)
+    assert rows.loc["A", "neuron"].tolist() == ["L1.2", "L1.3"]
+    assert rows.loc[("B", 1), "tokens"] == "t5, t5, t5, t5, t5"
+
+
+def test_units_shared_by_two_rankings():
+    others = PAIRS.assign(unit=[5, 0, 0, 2, 3, 4])
+    assert survey.shared_units(PAIRS, others, first=3).to_dict() == {7: 0.5, 9: pytest.approx(2 / 3)}
+    assert survey.shared_units(PAIRS, PAIRS, first=3).tolist() == [1, 1]
+
+
+def test_patches_on_objects():
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[:4, :3] = True
+    scenes = SimpleNamespace(objects=lambda _image: [SimpleNamespace(mask=mask)])
+    assert survey.covered_patches(scenes, 0, 4).tolist() == [True, False, False, False]
+
+
+def test_a_random_projection_has_the_trained_ones_length(captioner):
+    control = captioning.with_random_projection(captioner, seed=1)
+    for name in ("weight", "bias"):
+        new, old = getattr(control.projection, name), getattr(captioner.projection, name)
+        assert new.norm() == pytest.approx(old.norm().item(), rel=1e-4) and not torch.allclose(new, old)
+    again = captioning.with_random_projection(captioner, seed=1)
+    assert torch.equal(again.projection.weight, control.projection.weight)
