@@ -138,23 +138,25 @@ def unit_effects(
     *,
     positions: Positions = None,
     layers: Sequence[int] | None = None,
+    units: Tensor | None = None,
     batch_size: int = 8,
 ) -> UnitEffects:
     """The exact effect of every unit of `layers` (None: all), one forward pass each from its layer up.
 
-    embeddings: float [1, position, d_model], up to the position that predicts the token.
+    embeddings: float [1, position, d_model], up to the position that predicts the token. units: int [unit], of each
+    layer only these, in this order; None takes all.
     """
     replay = Replay(model, embeddings, positions=positions)
     layers = range(replay.n_layers) if layers is None else layers
-    ablated = torch.stack([_single_units(replay, layer, token, batch_size) for layer in layers])
+    ablated = torch.stack([_single_units(replay, layer, token, units, batch_size) for layer in layers])
     before = _readings(replay.logits[None], token)
     return UnitEffects(*(before - ablated).unbind(-1))
 
 
-def _single_units(replay: Replay, layer: int, token: int, batch_size: int) -> Tensor:
+def _single_units(replay: Replay, layer: int, token: int, units: Tensor | None, batch_size: int) -> Tensor:
     """Readings [unit, reading] with each unit of a layer ablated alone."""
     n_units = replay.mlps[layer].n_units
-    units = torch.arange(n_units)
+    units = torch.arange(n_units) if units is None else units.cpu()
     readings = []
     for part in units.split(batch_size):
         masks = torch.zeros(len(part), replay.n_layers, n_units, dtype=torch.bool)

@@ -60,7 +60,7 @@ def decode_units(
     weight, offset = unembedding(model)
     weight = weight[:n_tokens]
     added = offset[:n_tokens] if bias and offset is not None else None
-    norm = _final_norm(model) if final_norm else nn.Identity()
+    norm = last_norm(model) if final_norm else nn.Identity()
     found = []
     for mlp in mlp_layers(model):
         parts = (part if sign == "+" else -part for part in mlp.directions.split(units_at_once))
@@ -84,7 +84,12 @@ def unembedding(model: nn.Module) -> tuple[Tensor, Tensor | None]:
     return weight, None if bias is None else bias.detach()
 
 
-def _final_norm(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def last_norm(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The layer norm between the last residual stream and the unembedding.
+
+    Raises:
+        ValueError: the model has none that goes by a known name.
+    """
     children = dict(model.get_decoder().named_children())
     for name in FINAL_NORMS:
         if children.get(name) is not None:

@@ -102,6 +102,8 @@ def test_every_unit_by_itself(kind):
     assert (effects.logit[1].abs() < 1e-9).all(), "the last layer's image positions reach no prediction"
     one_layer = unit_effects(model, x, 7, layers=[0], positions=slice(0, 4)).logit
     assert torch.allclose(one_layer, effects.logit[:1], rtol=0, atol=1e-9)
+    few = unit_effects(model, x, 7, units=torch.tensor([9, 0]), positions=slice(0, 4)).logit
+    assert torch.allclose(few, effects.logit[:, [9, 0]], rtol=0, atol=1e-9)
 
 
 def test_conditions_by_hand():

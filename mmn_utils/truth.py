@@ -1,0 +1,132 @@
+r"""How well cheap estimates of a unit's effect agree with the effect itself.
+
+The effect of unit $k$ on the token $c$ is what holding it at zero at all image positions takes from the token's logit,
+measured by running the model without it (`ablation.unit_effects`). Attribution is the first term of that change's
+Taylor series; the other estimates are those of the literature, each summed over the patches, as the unit is silenced at
+all of them at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mmn_utils.ablation import unit_effects
+from mmn_utils.attribution import Target, attribute, gradient_free, integrated_gradients, target_batches
+from mmn_utils.metrics import Estimate, bootstrap_mean
+from mmn_utils.models.captioner import Captioner
+from mmn_utils.neurons import mlp_layers
+
+METHODS = ("attribution", "attribution, best patch", "integrated gradients", "gradient-free", "random")
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What silencing units alone takes from each image's noun, and what the estimates say of it."""
+
+    units: Tensor
+    """int [unit]: which units of each layer were measured."""
+    exact: Tensor
+    """float [image, layer, unit], logits; positive where the unit helped."""
+    estimates: dict[str, Tensor]
+    """By method (METHODS), in the shape of `exact`."""
+
+
+def effects(
+    captioner: Captioner,
+    image_prompts: Tensor,
+    targets: Sequence[Target],
+    *,
+    units: Tensor,
+    n_steps: int = 6,
+    batch_size: int = 8,
+    generator: torch.Generator,
+) -> Effects:
+    """The exact and the estimated effects of some `units` of each layer, image by image in the given order.
+
+    image_prompts: float [image, patch, d_model]. The last layer is left out: at image positions it reaches no
+    prediction, so that all its effects are zero. n_steps: of integrated gradients.
+    """
+    model, patches = captioner.language_model, slice(0, image_prompts.shape[1])
+    batches = list(target_batches(captioner, captioner.with_text(image_prompts), targets, batch_size=batch_size))
+    back = torch.cat([batch.images for batch in batches]).argsort()
+    layers = range(len(mlp_layers(model)) - 1)
+    one_by_one = [(x[None], int(token)) for b in batches for x, token in zip(b.embeddings, b.tokens, strict=True)]
+    exact = [
+        unit_effects(model, x, token, positions=patches, layers=layers, units=units, batch_size=batch_size).logit
+        for x, token in one_by_one
+    ]
+    parts = [_estimates(model, b.embeddings, b.tokens, patches, units, n_steps) for b in batches]
+    found = {name: torch.cat([part[name] for part in parts])[back, : len(layers)] for name in parts[0]}
+    measured = torch.stack(exact).cpu()[back]
+    found["random"] = torch.rand(measured.shape, generator=generator)
+    return Effects(units=units, exact=measured, estimates={name: found[name] for name in METHODS})
+
+
+def _estimates(
+    model: nn.Module, embeddings: Tensor, tokens: Tensor, patches: slice, units: Tensor, n_steps: int
+) -> dict[str, Tensor]:
+    """Each float [image, layer, unit]."""
+    g = attribute(model, embeddings, tokens, positions=patches)[..., units]
+    integrated = integrated_gradients(model, embeddings, tokens, positions=patches, n_steps=n_steps)[..., units]
+    direct = gradient_free(model, embeddings, tokens, positions=patches)[..., units]
+    found = (g.sum(2), g.amax(2), integrated.sum(2), direct.sum(2))
+    return {name: scores.cpu() for name, scores in zip(METHODS, found, strict=False)}
+
+
+def agreement(measured: Effects, *, k: int = 100) -> pd.DataFrame:
+    """One row for each method, image and layer ("all" for all units together): columns `spearman` and `precision`.
+
+    Precision: the share of the `k` units of largest exact effect that are among the estimate's first `k`; within one
+    of L layers, `k / L` units are compared.
+    """
+    n_layers = measured.exact.shape[1]
+    rows = []
+    for method, scores in measured.estimates.items():
+        for image, (true, guess) in enumerate(zip(measured.exact.numpy(), scores.numpy(), strict=True)):
+            pairs = [("all", true.ravel(), guess.ravel(), k)]
+            pairs += [(layer, true[layer], guess[layer], max(1, k // n_layers)) for layer in range(n_layers)]
+            rows += [(method, image, layer, spearman(a, b), precision(a, b, n)) for layer, a, b, n in pairs]
+    return pd.DataFrame(rows, columns=["method", "image", "layer", "spearman", "precision"])
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """The correlation of the ranks of two arrays [case]; equal values share their mean rank; 0 if one is constant.
+
+    >>> round(spearman(np.array([1.0, 2.0, 3.0]), np.array([1.0, 30.0, 20.0])), 2)
+    0.5
+    """
+    first, second = (pd.Series(np.asarray(x)).rank().to_numpy() for x in (a, b))
+    if not np.ptp(first) or not np.ptp(second):
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def precision(true: np.ndarray, guess: np.ndarray, k: int) -> float:
+    """Which share of the `k` highest of `true` [case] is among the `k` highest of `guess`.
+
+    >>> precision(np.array([3.0, 2.0, 1.0, 0.0]), np.array([5.0, 0.0, 4.0, 1.0]), 2)
+    0.5
+    """
+    best, chosen = (set(np.argsort(-x, kind="stable")[:k].tolist()) for x in (true, guess))
+    return len(best & chosen) / min(k, len(true))
+
+
+def mean_by(rows: pd.DataFrame, column: str, seed: int) -> dict[str, Estimate]:
+    """The mean of a column over images by method, with its bootstrap interval over images."""
+    return {name: bootstrap_mean(rows[rows["method"] == name][column], seed) for name in rows["method"].unique()}
+
+
+def lead(rows: pd.DataFrame, column: str, first: str, second: str, seed: int) -> Estimate:
+    """How much larger a column is for one method than for another on the same images."""
+    wide = rows.pivot(index="image", columns="method", values=column)
+    return bootstrap_mean(wide[first] - wide[second], seed)
+
+
+def share_of_harm(measured: Effects, k: int = 100) -> np.ndarray:
+    """Of the sum of all positive effects, how much the `k` largest have, float [image]."""
+    flat = measured.exact.flatten(1).clamp(min=0)
+    return (flat.topk(min(k, flat.shape[1]), dim=1).values.sum(1) / flat.sum(1)).double().numpy()
