@@ -74,7 +74,7 @@ def train(
     model: BertForMaskedLM, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, *, n_steps: int, checkpoint: Path
 ) -> list[dict[str, float]]:
     """Train from scratch, or from the checkpoint."""
-    solvers = [torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)]
+    solvers = training.optimizers(model, muon=3e-3, adam=2e-3)
     model.train()
     log = training.fit(
         [model],

@@ -28,7 +28,7 @@ from mmn_utils.miniature.art import STYLES
 from mmn_utils.miniature.text import Corpus, train_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
-STEPS = {"language_model": 2_200, "vision_encoder": 3_000, "projection": 1_200, "untrained_control": 400, "bert": 1_200}
+STEPS = {"language_model": 2_200, "vision_encoder": 3_000, "projection": 1_200, "untrained_control": 400, "bert": 2_000}
 """Optimiser steps of each stage, in the order in which the stages run."""
 Outcome = tuple[list[dict[str, float]], dict[str, float]]
 """A stage's log, and its held-out scores by name."""

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 LOG_EVERY, SAVE_EVERY = 50, 250
+BLOCKS = (".h.", "blocks.", ".layer.")
+"""How GPT-J, BEIT and BERT call their blocks."""
 
 
 def optimizers(
@@ -25,7 +27,7 @@ def optimizers(
     inside = [
         p
         for name, p in model.named_parameters()
-        if p.ndim == 2 and (".h." in name or "blocks." in name) and p.requires_grad
+        if p.ndim == 2 and p.requires_grad and any(part in name for part in BLOCKS)
     ]
     chosen = {id(p) for p in inside}
     others = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
