@@ -8,43 +8,55 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mmn_utils.metrics import Estimate
-from mmn_utils.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
+from mmn_utils.plots import BLUE, GREEN, GREY, ORANGE
 
-LOOKS = ((ORANGE, "o", "-"), (BLUE, "s", "--"), (GREY, "^", ":"), (GREEN, "D", "-."), (PURPLE, "v", "-"))
-"""Colour, marker and line of the curves of one figure, in order: told apart in grey too."""
+LOOKS = {
+    "top": (ORANGE, "o", "-"),
+    "interpretable": (BLUE, "s", "--"),
+    "random": (GREY, "^", ":"),
+    "other": (GREEN, "D", "-."),
+}
+"""Colour, marker and line of each condition of `causes.plans`: told apart in grey too."""
 
 
 def curves(
-    ax: Axes, sizes: Sequence[int], by_label: Mapping[str, Sequence[Estimate]], *, n_units: int, unit: str
+    ax: Axes,
+    sizes: Sequence[int],
+    by_condition: Mapping[str, Sequence[Estimate]],
+    names: Mapping[str, str],
+    *,
+    unit: str,
+    n_units: int | None = None,
 ) -> Axes:
-    """One line a label with its 95 % interval as a band, over the number of ablated units; sizes stand evenly.
+    """One line a condition with its 95 % interval as a band, over the number of ablated units; sizes stand evenly.
 
-    `n_units`: in the whole model, for the shares below the numbers. The lines' names stand at their right ends.
+    The lines' names stand at their right ends. `n_units`: in the whole model, to print shares below the numbers.
     """
     places = np.arange(len(sizes))
-    for (label, estimates), (colour, marker, line) in zip(by_label.items(), LOOKS, strict=False):
+    for condition, estimates in by_condition.items():
+        colour, marker, line = LOOKS[condition]
         middle, low, high = (np.array([getattr(e, name) for e in estimates]) for name in ("value", "low", "high"))
-        ax.plot(places, middle, line, marker=marker, color=colour, markersize=4, label=label)
+        ax.plot(places, middle, line, marker=marker, color=colour, markersize=4, label=names[condition])
         ax.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
-    ax.set_xticks(places, [f"{size:,}\n{100 * size / n_units:.2g} %" for size in sizes])
+    shares = [f"\n{100 * size / n_units:.2g} %" if n_units else "" for size in sizes]
+    ax.set_xticks(places, [f"{size:,}{share}" for size, share in zip(sizes, shares, strict=True)])
     ax.tick_params(axis="x", labelsize=8)
-    ax.set(xlabel="ablated units, and their share of all", ylabel=unit)
+    ax.set(xlabel="ablated units, and their share of all" if n_units else "ablated units", ylabel=unit)
     ax.grid(axis="y", color="0.9")
-    ends = {label: estimates[-1].value for label, estimates in by_label.items()}
-    for (label, height), (colour, _, _) in zip(_apart(ax, ends).items(), LOOKS, strict=False):
-        ax.annotate(
-            label, (places[-1], height), (8, 0), textcoords="offset points", color=colour, va="center", fontsize=9
-        )
+    ends = {condition: estimates[-1].value for condition, estimates in by_condition.items()}
+    for condition, height in _apart(ax, ends).items():
+        look = {"color": LOOKS[condition][0], "va": "center", "fontsize": 9, "linespacing": 0.95}
+        ax.annotate(names[condition], (places[-1], height), (8, 0), textcoords="offset points", **look)
     return ax
 
 
-def _apart(ax: Axes, heights: Mapping[str, float], *, least: float = 0.075) -> dict[str, float]:
-    """Heights for labels, `least` of the axis apart, in the order given."""
+def _apart(ax: Axes, heights: Mapping[str, float], *, least: float = 0.1) -> dict[str, float]:
+    """Heights for labels, at least `least` of the axis apart."""
     bottom, top = ax.get_ylim()
     gap, last, placed = least * (top - bottom), -np.inf, {}
     for label in sorted(heights, key=heights.get):
         last = placed[label] = max(heights[label], last + gap)
-    return {label: placed[label] for label in heights}
+    return placed
 
 
 def caption_ladder(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], *, width: int = 24) -> Axes:

@@ -5,17 +5,17 @@ top, in sets of growing size; `probabilities` reads the noun's probability, `cap
 Both go image by image, and keep numbers and texts only.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmn_utils.ablation import ablated_captions, conditions, probability_curve
-from mmn_utils.attribution import Target, attribute_top, target_batches
+from mmn_utils.attribution import Target, attribute_top, first_noun_target, target_batches
 from mmn_utils.metrics import Estimate, bert_scores, bootstrap_mean
 from mmn_utils.models.captioner import Captioner
 from mmn_utils.neurons import Positions, mlp_layers
@@ -106,7 +106,7 @@ def probabilities(
     model as it is (`sizes` has to begin with 0). `positions`: where units are held at zero; None is everywhere.
 
     Raises:
-        ValueError: `sizes` does not begin with 0.
+        ValueError: `sizes` does not begin with 0, or no image has a target.
     """
     if not sizes or sizes[0] != 0:
         raise ValueError(f"sizes: expected to begin with 0, the model as it is, found {list(sizes)}")
@@ -119,7 +119,25 @@ def probabilities(
         for condition, p in curves.items():
             rows = {"image": plan.image, "condition": condition, "n_units": list(sizes), "probability": p.tolist()}
             tables.append(pd.DataFrame(rows).assign(relative=(p / p[0]).tolist()))
+    if not tables:
+        raise ValueError(f"none of {len(targets)} images has a target: no caption holds one of the nouns")
     return pd.concat(tables, ignore_index=True).sort_values("image", kind="stable", ignore_index=True)
+
+
+def own_probabilities(
+    captioner: Captioner,
+    images: Sequence[Image.Image],
+    nouns: Collection[str],
+    *,
+    sizes: Sequence[int],
+    seed: int = 0,
+    batch_size: int = 16,
+) -> pd.DataFrame:
+    """`probabilities` for whatever this captioner says of the images itself; those without a noun are left out."""
+    prompts = captioner.prompt_embeddings(images)
+    said = [text for part in prompts.split(batch_size) for text in captioner.complete(part)]
+    targets = [first_noun_target(captioner, text, nouns) for text in said]
+    return probabilities(captioner, prompts, targets, sizes=sizes, seed=seed, batch_size=batch_size)
 
 
 def captions(
@@ -190,21 +208,3 @@ def units_until(table: pd.DataFrame, condition: str, drop: float, *, seed: int, 
     low, high = np.percentile(sizes[found[1:]], [2.5, 97.5], method="inverted_cdf")
     value = float(sizes[found[0]])
     return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), n=len(fallen))
-
-
-@torch.no_grad()
-def before_projection(captioner: Captioner, images: Sequence[Image.Image], *, seed: int) -> Captioner:
-    """The captioner as it was before its projection was trained: a linear layer with PyTorch's initial weights.
-
-    Scaled so that the image prompts of `images` are as long on average as the trained ones, lest the picture be merely
-    fainter.
-    """
-    trained = captioner.projection
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh = nn.Linear(trained.in_features, trained.out_features).to(trained.weight)
-    new = replace(captioner, projection=fresh)
-    loudness = [who.image_prompts(images).norm(dim=-1).mean() for who in (captioner, new)]
-    for parameter in fresh.parameters():
-        parameter.mul_(loudness[0] / loudness[1])
-    return new

@@ -1,3 +1,5 @@
+import re
+
 import pandas as pd
 import pytest
 import replicas
@@ -5,7 +7,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from mmn_utils import cause_plots, causes, profiles
-from mmn_utils.attribution import Target, attribute, top_units
+from mmn_utils.attribution import Target, attribute, first_noun_target, top_units
 from mmn_utils.metrics import Estimate
 from mmn_utils.models.captioner import Captioner
 from mmn_utils.neurons import ablate, last_logits
@@ -94,25 +96,36 @@ def test_readings_by_hand():
     assert causes.units_until(table, "random", 0.8, seed=0).value == 3, "the largest stands for none"
 
 
-def test_before_the_projection_was_trained(captioner):
-    images = replicas.images(2)
-    new = causes.before_projection(captioner, images, seed=1)
-    lengths = [who.image_prompts(images).norm(dim=-1).mean().item() for who in (captioner, new)]
-    assert lengths[0] == pytest.approx(lengths[1], rel=1e-5)
-    assert new.language_model is captioner.language_model
-    assert not torch.allclose(new.projection.weight, captioner.projection.weight)
-    assert torch.equal(new.projection.weight, causes.before_projection(captioner, images, seed=1).projection.weight)
+def test_a_captioner_by_itself(captioner, prompts):
+    images = [*replicas.images(3), *replicas.images(1)]
+    said = captioner.complete(prompts)
+    nouns = set(re.findall(r"[a-z]+", said[1].lower()))
+    table = causes.own_probabilities(captioner, images, nouns, sizes=SIZES)
+    targets = [first_noun_target(captioner, text, nouns) for text in said]
+    assert table.equals(causes.probabilities(captioner, prompts, targets, sizes=SIZES))
+    assert 1 in set(table["image"]) == {k for k, target in enumerate(targets) if target}
+    with pytest.raises(ValueError, match="none of 4 images has a target: no caption holds one of the nouns"):
+        causes.own_probabilities(captioner, images, set(), sizes=SIZES)
 
 
 def test_curves_say_what_they_are():
-    table = by_hand()
+    table, names = by_hand(), {"top": "top units", "random": "random units"}
     figure, ax = plt.subplots()
-    lines = {name: causes.curve(table, "relative", name, 0) for name in ("top", "random")}
-    cause_plots.curves(ax, SIZES, lines, n_units=300, unit="p(c), share")
-    assert [line.get_label() for line in ax.lines] == ["top", "random"]
-    assert {line.get_linestyle() for line in ax.lines} == {"-", "--"}
+    lines = {condition: causes.curve(table, "relative", condition, 0) for condition in names}
+    cause_plots.curves(ax, SIZES, lines, names, n_units=300, unit="p(c), share")
+    assert [line.get_label() for line in ax.lines] == ["top units", "random units"]
+    assert {line.get_linestyle() for line in ax.lines} == {"-", ":"}
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0\n0 %", "1\n0.33 %", "3\n1 %"]
-    assert [t.get_text() for t in ax.texts] == ["top", "random"]
+    assert {t.get_text() for t in ax.texts} == {"top units", "random units"}
+    assert ax.get_xlabel() == "ablated units, and their share of all" and ax.get_ylabel() == "p(c), share"
+    plt.close(figure)
+
+
+def test_labels_stand_apart():
+    figure, ax = plt.subplots()
+    ax.set_ylim(0, 1)
+    places = cause_plots._apart(ax, {"a": 0.5, "b": 0.49, "c": 0.9})
+    assert places == pytest.approx({"b": 0.49, "a": 0.59, "c": 0.9})
     plt.close(figure)
 
 
