@@ -47,6 +47,15 @@ def truth_of_units(units: Sequence[Sequence[Sequence[str]]], words: Sequence[Col
     return np.array([max(truth_agreement(tokens, true) for tokens in own) for own, true in pairs])
 
 
+def own_minus_other(texts: pd.Series, scenes: CocoScenes) -> np.ndarray:
+    """How much better each image's best unit agrees with its own scene than with the next one's, float [image].
+
+    texts: lists of units' tokens, by image (`survey.texts_of_images`).
+    """
+    words = [scene_cues(scenes, image) for image in texts.index]
+    return truth_of_units(texts, words) - truth_of_units(texts, shifted(words))
+
+
 def bert_of_units(
     units: Sequence[Sequence[Sequence[str]]], references: Sequence[Sequence[str]], profile: Profile
 ) -> np.ndarray:

@@ -27,7 +27,7 @@ from mmn_utils.attribution import (
 from mmn_utils.data import CocoScenes
 from mmn_utils.decoding import decode_units, interpretable_units
 from mmn_utils.models.captioner import Captioner
-from mmn_utils.neurons import NeuronId
+from mmn_utils.neurons import NeuronId, last_logits, record
 
 FIELDS = ("layer", "unit", "patch", "score")
 
@@ -195,6 +195,50 @@ def covered_patches(scenes: CocoScenes, image: int, n_patches: int) -> np.ndarra
     side = round(n_patches**0.5)
     masks = torch.tensor(np.stack([o.mask for o in scenes.objects(image)]).any(axis=0)).float()
     return (functional.adaptive_avg_pool2d(masks[None], side).flatten() > 0.5).numpy()
+
+
+def share_on_objects(
+    scenes: CocoScenes, pairs: pd.DataFrame, *, n_patches: int, first: int
+) -> tuple[pd.Series, pd.Series]:
+    """Of each image: the share of its `first` pairs whose patch lies on an object, and that of all patches."""
+    covered = {image: covered_patches(scenes, image, n_patches) for image in pairs["image"].unique()}
+    rows = _first(pairs, first).groupby("image")["patch"]
+    own = {image: float(covered[image][patches].mean()) for image, patches in rows}
+    return pd.Series(own), pd.Series({image: float(cover.mean()) for image, cover in covered.items()})
+
+
+def texts_of_images(table: pd.DataFrame, decoded: pd.DataFrame, *, first: int = 100) -> pd.Series:
+    """The tokens of each image's distinct interpretable units among its `first` rows: a list of units, by image.
+
+    Images that have none are left out.
+    """
+    rows = with_texts(_first(table, first).drop_duplicates(["image", "layer", "unit"]), decoded)
+    return rows[rows["interpretable"]].groupby("image")["tokens"].agg(list)
+
+
+def best_interpretable(units: pd.DataFrame, decoded: pd.DataFrame, *, first: int = 5) -> pd.DataFrame:
+    """The `first` interpretable units of each image, ranked anew from 0, with their tokens."""
+    rows = with_texts(units, decoded)
+    rows = rows[rows["interpretable"]].sort_values(["image", "rank"]).groupby("image").head(first)
+    return rows.assign(rank=rows.groupby("image").cumcount())
+
+
+def one_per_family(scenes: CocoScenes, images: Sequence[int], *, n: int = 6) -> dict[str, int]:
+    """The first image with one object of each of the `n` families that have most such images; family -> image."""
+    alone = {i: objects[0] for i in images if len(objects := scenes.objects(i)) == 1}
+    families = pd.Series({i: scenes.families[o.name] for i, o in alone.items()})
+    return {family: int(families.index[families == family][0]) for family in families.value_counts().index[:n]}
+
+
+@torch.no_grad()
+def unit_activations(captioner: Captioner, image_prompts: Tensor, units: Ranking) -> Tensor:
+    """Activation (after the non-linearity) of each image's ranked units at its patches, float [image, rank, patch]."""
+    patches = slice(0, image_prompts.shape[1])
+    with record(captioner.language_model, positions=patches) as kept:
+        last_logits(captioner.language_model, captioner.with_text(image_prompts))
+    layers = torch.stack([activations.float().cpu() for activations in kept])
+    images = torch.arange(len(image_prompts))[:, None]
+    return layers[units.layer, images, :, units.unit]
 
 
 def _first(table: pd.DataFrame, n: int) -> pd.DataFrame:

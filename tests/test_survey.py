@@ -11,6 +11,7 @@ import torch
 from mmn_utils import captioning, profiles, survey
 from mmn_utils.attribution import Ranking, Target, attribute, target_batches, top_pairs, top_units
 from mmn_utils.models import Captioner
+from mmn_utils.neurons import last_logits, record
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,33 @@ def test_units_shared_by_two_rankings():
     others = PAIRS.assign(unit=[5, 0, 0, 2, 3, 4])
     assert survey.shared_units(PAIRS, others, first=3).to_dict() == {7: 0.5, 9: pytest.approx(2 / 3)}
     assert survey.shared_units(PAIRS, PAIRS, first=3).tolist() == [1, 1]
+
+
+def test_texts_of_images_are_those_of_distinct_interpretable_units():
+    texts = survey.texts_of_images(PAIRS, DECODED, first=3)
+    assert texts.to_dict() == {7: [[" t5"] * 10] * 2, 9: [[" t5"] * 10]}
+    assert 9 not in survey.texts_of_images(PAIRS, DECODED, first=2)
+    best = survey.best_interpretable(PAIRS, DECODED, first=1)
+    assert best[["image", "rank", "layer", "unit"]].to_numpy().tolist() == [[7, 0, 0, 5], [9, 0, 1, 5]]
+
+
+def test_one_image_a_family():
+    content = {1: ["dog", "cat"], 2: ["car"], 3: ["cat"], 4: ["dog"]}
+    scenes = SimpleNamespace(
+        families={"dog": "animal", "cat": "animal", "car": "vehicle"},
+        objects=lambda image: [SimpleNamespace(name=name) for name in content[image]],
+    )
+    assert survey.one_per_family(scenes, [1, 2, 3, 4]) == {"animal": 3, "vehicle": 2}
+
+
+def test_activations_of_ranked_units(captioner, ranked):
+    prompts, _, (units, _) = ranked
+    activations = survey.unit_activations(captioner, prompts, units)
+    with torch.no_grad(), record(captioner.language_model) as kept:
+        last_logits(captioner.language_model, captioner.with_text(prompts))
+    layer, unit = int(units.layer[1, 4]), int(units.unit[1, 4])
+    assert activations.shape == (3, 12, prompts.shape[1])
+    assert torch.allclose(activations[1, 4], kept[layer][1, : prompts.shape[1], unit])
 
 
 def test_patches_on_objects():
