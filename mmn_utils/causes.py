@@ -7,6 +7,7 @@ Both go image by image, and keep numbers and texts only.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,13 +50,15 @@ def plans(
     *,
     sizes: Sequence[int],
     interpretable: Tensor | None = None,
+    leave_out_top: bool = True,
     seed: int = 0,
     batch_size: int = 16,
 ) -> Iterator[Plan]:
     """The paper's three conditions, and a fourth, for each image that has a target, from attributions computed here.
 
     prompts: float [image, position, d_model], as `Captioner.prompt_embeddings` gives them. interpretable: bool
-    [layer, unit]; None counts every unit, so that "interpretable" is "top".
+    [layer, unit]; None counts every unit, so that "interpretable" is "top". leave_out_top: whether "random" leaves out
+    the top units.
     """
     layers = mlp_layers(captioner.language_model)
     legible = torch.ones(len(layers), layers[0].n_units, dtype=torch.bool) if interpretable is None else interpretable
@@ -74,6 +77,8 @@ def plans(
         before = rankings[-1] if before is None else before
         for row, image in enumerate(batch.images.tolist()):
             masks = conditions(rankings[row], legible, sizes, generator=generator)
+            if not leave_out_top:
+                masks["random"] = torch.stack([any_units(top, generator) for top in masks["top"]])
             masks["other"] = torch.stack([first_units(before, size, legible.shape) for size in sizes])
             before = rankings[row]
             yield Plan(image, batch.embeddings[row : row + 1], int(batch.tokens[row]), masks)
@@ -89,21 +94,26 @@ def first_units(ranking: Tensor, size: int, shape: Sequence[int]) -> Tensor:
     return torch.zeros(tuple(shape), dtype=torch.bool).flatten().index_fill(0, ranking[:size], True).view(*shape)
 
 
+def any_units(chosen: Tensor, generator: torch.Generator) -> Tensor:
+    """As many random units in each layer as `chosen` [layer, unit] has there, whether or not they are in it."""
+    ranks = torch.rand(chosen.shape, generator=generator).argsort(1).argsort(1)
+    return ranks < chosen.sum(1, keepdim=True)
+
+
 def probabilities(
     captioner: Captioner,
     prompts: Tensor,
     targets: Sequence[Target | None],
     *,
     sizes: Sequence[int],
-    interpretable: Tensor | None = None,
     positions: Positions = None,
-    seed: int = 0,
-    batch_size: int = 16,
+    **choice: Any,
 ) -> pd.DataFrame:
     """The first noun's probability without the units: one row an image, condition and size.
 
     Columns: `image`, `condition`, `n_units`, `probability`, and `relative`, the probability divided by that of the
     model as it is (`sizes` has to begin with 0). `positions`: where units are held at zero; None is everywhere.
+    `choice`: what else `plans` takes.
 
     Raises:
         ValueError: `sizes` does not begin with 0, or no image has a target.
@@ -111,10 +121,7 @@ def probabilities(
     if not sizes or sizes[0] != 0:
         raise ValueError(f"sizes: expected to begin with 0, the model as it is, found {list(sizes)}")
     tables = []
-    todo = plans(
-        captioner, prompts, targets, sizes=sizes, interpretable=interpretable, seed=seed, batch_size=batch_size
-    )
-    for plan in todo:
+    for plan in plans(captioner, prompts, targets, sizes=sizes, **choice):
         curves = probability_curve(captioner.language_model, plan.context, plan.token, plan.masks, positions=positions)
         for condition, p in curves.items():
             rows = {"image": plan.image, "condition": condition, "n_units": list(sizes), "probability": p.tolist()}
@@ -146,10 +153,8 @@ def captions(
     targets: Sequence[Target | None],
     *,
     sizes: Sequence[int],
-    interpretable: Tensor | None = None,
     positions: Positions = None,
-    seed: int = 0,
-    batch_size: int = 16,
+    **choice: Any,
 ) -> pd.DataFrame:
     """The greedy caption without the units: one row an image, condition and size.
 
@@ -157,10 +162,7 @@ def captions(
     the caption itself is written.
     """
     rows = []
-    todo = plans(
-        captioner, prompts, targets, sizes=sizes, interpretable=interpretable, seed=seed, batch_size=batch_size
-    )
-    for plan in todo:
+    for plan in plans(captioner, prompts, targets, sizes=sizes, **choice):
         masks = torch.cat(list(plan.masks.values()))
         texts = ablated_captions(captioner, prompts[plan.image, None], masks, positions=positions)
         keys = ((condition, size) for condition in plan.masks for size in sizes)

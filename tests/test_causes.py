@@ -46,6 +46,21 @@ def test_plans_follow_the_attributions(captioner, prompts):
     assert all(torch.equal(a.masks["random"], b.masks["random"]) for a, b in zip(made, again, strict=True))
 
 
+def test_random_units_that_may_be_top_ones():
+    chosen = torch.zeros(2, 8, dtype=torch.bool)
+    chosen[0, :6] = True
+    drawn = causes.any_units(chosen, torch.Generator().manual_seed(0))
+    assert drawn.sum(1).tolist() == [6, 0] and (drawn & chosen).any()
+
+
+def test_random_units_of_both_kinds(captioner, prompts):
+    given = {"sizes": (0, 40), "seed": 1}
+    (apart, mixed) = (next(causes.plans(captioner, prompts, TARGETS, leave_out_top=k, **given)) for k in (True, False))
+    assert not (apart.masks["random"] & apart.masks["top"]).any()
+    assert (mixed.masks["random"] & mixed.masks["top"]).any()
+    assert torch.equal(mixed.masks["random"].sum(2), mixed.masks["top"].sum(2))
+
+
 @pytest.mark.parametrize("where", [None, slice(0, 16)])
 def test_probabilities_are_those_of_plain_forward_passes(captioner, prompts, where):
     table = causes.probabilities(captioner, prompts, TARGETS, sizes=SIZES, positions=where).set_index(
