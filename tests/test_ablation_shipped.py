@@ -89,8 +89,8 @@ def test_single_units(case):
 def test_captions(captioner, case, positions):
     model, _, masks = case
     prompt = captioner.prompt_embeddings([SCENE])
-    ours = ablation.ablated_captions(captioner, prompt, masks[:5], positions=positions)
-    for caption, mask in zip(ours, masks, strict=False):
+    ours = ablation.ablated_captions(captioner, prompt, masks, positions=positions)
+    for caption, mask in zip(ours, masks, strict=True):
         settings = captioner._greedy(16)
         (tokens,) = plainly(model, prompt, mask, positions, generation_config=settings).tolist()
         assert caption == captioner._text(tokens)
