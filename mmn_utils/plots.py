@@ -79,6 +79,5 @@ def sequence(ax: Axes, vectors: np.ndarray, words: Sequence[str], *, colour_rang
     ax.axvline(n_patches - 0.5, color="black", linewidth=1)
     ax.set_xticks([0, n_patches - 1], ["patch 0", f"patch {n_patches - 1}"])
     ax.set(ylabel="entry of the vector")
-    for k, word in enumerate(words):
-        ax.text(n_patches + k, -4, word, rotation=60, ha="left", va="bottom", fontsize=8)
+    ax.text(len(vectors) - 0.5, -4, " ".join(words), ha="right", va="bottom", fontsize=8)
     return ax

@@ -80,4 +80,4 @@ def test_sequence_separates_image_prompts_from_words():
     _, ax = matplotlib.pyplot.subplots()
     plots.sequence(ax, np.zeros((6, 4)), ["A", "picture"], colour_range=1.0)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["patch 0", "patch 3"]
-    assert [t.get_text() for t in ax.texts] == ["A", "picture"]
+    assert [t.get_text() for t in ax.texts] == ["A picture"]
