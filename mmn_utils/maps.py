@@ -1,16 +1,18 @@
 """Pictures of where units look, and of which class they are for. Drawn in the book's style (`plots`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import shorten
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmn_utils.metrics import Estimate
+from mmn_utils.neurons import NeuronId
 from mmn_utils.plots import BLUE, GREY, ORANGE, picture
 from mmn_utils.receptive_fields import receptive_fields
 
@@ -33,6 +35,23 @@ def field(
         if mask is not None and mask.any() and not mask.all():
             ax.contour(mask, levels=[0.5], colors=colour, linewidths=0.9, linestyles=line)
     return ax
+
+
+def unit_id(unit: int | Tensor, n_units: int) -> NeuronId:
+    """The neuron with a number through all layers (`layer * n_units + unit`)."""
+    return NeuronId(*divmod(int(unit), n_units))
+
+
+def unit_name(decoded: pd.DataFrame, unit: int, *, n_tokens: int = 3) -> str:
+    """A neuron and its first tokens, from the table of all units (`survey.decoded_table`) and its number there."""
+    row = decoded.iloc[unit]
+    return f"{NeuronId(row['layer'], row['unit'])}\n" + "\n".join(token.strip() for token in row["tokens"][:n_tokens])
+
+
+def unit_line(decoded: pd.DataFrame, unit: int, *, n_tokens: int = 2) -> str:
+    """The same on one line: `L0.7 dogs, puppy`."""
+    row = decoded.iloc[unit]
+    return f"{NeuronId(row['layer'], row['unit'])} {', '.join(token.strip() for token in row['tokens'][:n_tokens])}"
 
 
 def fields(
@@ -69,12 +88,12 @@ def most_active(
     """
     n_columns = max(len(images) for _, images, _, _ in rows)
     figure, axes = plt.subplots(
-        len(rows), n_columns, figsize=(1.4 * n_columns, 1.75 * len(rows)), squeeze=False, layout="constrained"
+        len(rows), n_columns, figsize=(1.4 * n_columns + 1, 1.5 * len(rows)), squeeze=False, layout="constrained"
     )
     for row, (name, images, activations, threshold) in enumerate(rows):
         for column, (image, one) in enumerate(zip(images, activations, strict=True)):
             field(axes[row, column], image, one, threshold, titles[row][column] if titles else "")
-        axes[row, 0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
+        axes[row, 0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center", labelpad=8)
     return figure
 
 
@@ -100,9 +119,11 @@ def compared(
 
 def matrix(ax: Axes, values: np.ndarray, labels: Sequence[str], title: str = "") -> Axes:
     """Units of a class (rows) on images of a class (columns), best of each row 1; each row's best is framed."""
-    ax.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    lowest = min(float(values.min()), 0.9)
+    shown = ax.imshow(values, cmap="Blues", vmin=lowest, vmax=1)
+    ax.figure.colorbar(shown, ax=ax, shrink=0.7, label="mean activation, best of the row = 1")
     for row, column in np.ndindex(values.shape):
-        dark = values[row, column] > 0.6
+        dark = values[row, column] > (1.4 + lowest) / 2.4
         ax.text(
             column, row, f"{values[row, column]:.2f}", ha="center", va="center", fontsize=6.5,
             color="white" if dark else "black",
@@ -115,12 +136,25 @@ def matrix(ax: Axes, values: np.ndarray, labels: Sequence[str], title: str = "")
     return ax
 
 
+def counts(ax: Axes, draws: np.ndarray, found: Mapping[str, Estimate], *, n: int) -> Axes:
+    """How often random sets won so many of `n` rows, as bars, and the wins found, as lines with their names."""
+    shares = np.bincount(draws.astype(int), minlength=n + 1) / len(draws)
+    ax.bar(range(n + 1), shares, color="0.75", width=0.8)
+    ax.text(int(shares.argmax()), shares.max(), "random units", ha="center", va="bottom", fontsize=8)
+    for (name, estimate), height in zip(found.items(), np.linspace(0.85, 0.5, len(found)), strict=True):
+        x, y = estimate.value, height * shares.max()
+        ax.errorbar([x], [y], xerr=[[x - estimate.low], [estimate.high - x]], fmt="o", color=BLUE, capsize=3)
+        ax.annotate(name, (x, y), xytext=(0, 7), textcoords="offset points", ha="right", fontsize=8, color=BLUE)
+    ax.set(xticks=range(n + 1), xlabel=f"rows of {n} whose best is their own class", ylabel="share of draws")
+    return ax
+
+
 def class_page(images: Sequence[Sequence[object]], labels: Sequence[str], units: Sequence[Sequence[str]]) -> Figure:
     """One row a class: some of its images, then what its units say, one line a unit."""
     n_columns = len(images[0])
     figure, axes = plt.subplots(
-        len(images), n_columns + 1, figsize=(1.2 * n_columns + 5, 1.6 * len(images)), squeeze=False,
-        width_ratios=[1] * n_columns + [4], layout="constrained",
+        len(images), n_columns + 1, figsize=(1.3 * n_columns + 4, 1.5 * len(images)), squeeze=False,
+        width_ratios=[1] * n_columns + [3], layout="constrained",
     )  # fmt: skip
     for row, (pictures, label, lines) in enumerate(zip(images, labels, units, strict=True)):
         for column, image in enumerate(pictures):

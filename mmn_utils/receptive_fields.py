@@ -142,7 +142,7 @@ def unit_thresholds(
     running = RunningQuantile(q, n_values=prompts.shape[0] * prompts.shape[1])
     for activations in patch_activations(model, prompts, batch_size=batch_size):
         values = activations.flatten(0, 1)
-        running.add(values if groups is None else torch.stack([values[:, g].mean(1) for g in groups], dim=1))
+        running.add(values if groups is None else values[:, groups.flatten()].unflatten(1, groups.shape).mean(-1))
     return running.result()
 
 

@@ -23,7 +23,18 @@ from mmn_utils.receptive_fields import (
     upsample,
     versus,
 )
-from mmn_utils.selectivity import RunningMean, diagonal_wins, frequent_units, selectivity
+from mmn_utils.selectivity import (
+    RunningMean,
+    class_means,
+    diagonal_wins,
+    frequent_units,
+    image_means,
+    random_wins,
+    selectivity,
+    set_means,
+    shared,
+    wins,
+)
 
 
 def test_bilinear_by_hand():
@@ -190,3 +201,34 @@ def test_categories_won_counts_categories():
     names = ["a", "a", "b", "b", "c"]
     won = categories_won(names, np.array([1, 1, 0.9, 0, 1]), np.array([0, 0, 0.5, 0.2, 2]), seed=0)
     assert won.value == 2 and won.n == 3 and 1 <= won.low <= won.value <= won.high <= 3
+
+
+def test_means_by_image_set_and_class(seen):
+    model, prompts, whole = seen
+    means = image_means(model, prompts, batch_size=2)
+    assert torch.allclose(means, whole.mean(1), atol=1e-5)
+    sets, classes = [torch.tensor([0, 1]), torch.tensor([2])], [0, 0, 0, 1, 1]
+    by_class = class_means(means, classes)
+    assert torch.allclose(by_class[1], means[3:].mean(0))
+    assert torch.allclose(set_means(means, sets)[:, 0], means[:, :2].mean(1))
+    assert torch.allclose(class_means(set_means(means, sets), classes), set_means(by_class, sets), atol=1e-6)
+
+
+def test_wins_and_their_interval():
+    by_image = torch.tensor([[2.0, 0.0], [2.0, 3.0], [0.0, 1.0], [1.0, 1.0]])
+    estimate = wins(by_image, [0, 0, 1, 1], seed=0)
+    assert (estimate.value, estimate.high, estimate.n) == (1, 2, 2) and estimate.low <= 1
+    certain = wins(torch.eye(2).repeat_interleave(3, 0), [0, 0, 0, 1, 1, 1], seed=0)
+    assert certain.value == certain.low == certain.high == 2
+
+
+def test_random_sets_win_by_chance_only():
+    generator = torch.Generator().manual_seed(0)
+    means = torch.rand(40, 200, generator=generator)
+    sets = [torch.arange(k * 5, k * 5 + 5) for k in range(4)]
+    found = random_wins(means, sets, [k // 10 for k in range(40)], 100, n_draws=50, seed=0)
+    assert found.shape == (50,) and 0.4 < found.mean() < 1.8
+
+
+def test_shared_counts_sets():
+    assert shared([torch.tensor([1, 2]), torch.tensor([2, 3])]).tolist() == [1, 2, 2, 1]
