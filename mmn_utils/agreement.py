@@ -5,13 +5,13 @@ The paper also has CLIPScore, which needs a network trained on images with their
 """
 
 from collections.abc import Collection, Sequence
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
 
 from mmn_utils.data import CocoScenes
-from mmn_utils.metrics import bert_scores, first_noun
+from mmn_utils.metrics import bert_scores, bootstrap_mean, first_noun
 from mmn_utils.miniature.lexicon import content_words, lexicon
 from mmn_utils.profiles import Profile
 
@@ -47,13 +47,30 @@ def truth_of_units(units: Sequence[Sequence[Sequence[str]]], words: Sequence[Col
     return np.array([max(truth_agreement(tokens, true) for tokens in own) for own, true in pairs])
 
 
-def own_minus_other(texts: pd.Series, scenes: CocoScenes) -> np.ndarray:
-    """How much better each image's best unit agrees with its own scene than with the next one's, float [image].
+def own_minus_other(texts: pd.Series, scenes: CocoScenes) -> pd.Series:
+    """How much better each image's best unit agrees with its own scene than with the next one's, by image.
 
     texts: lists of units' tokens, by image (`survey.texts_of_images`).
     """
     words = [scene_cues(scenes, image) for image in texts.index]
-    return truth_of_units(texts, words) - truth_of_units(texts, shifted(words))
+    return pd.Series(truth_of_units(texts, words) - truth_of_units(texts, shifted(words)), index=texts.index)
+
+
+def by_layer(table: pd.DataFrame, scenes: CocoScenes, *, seed: int) -> pd.DataFrame:
+    """Agreement of the units of `table` (image, layer, tokens) with their own scene, with the next image's, and the
+    difference (`gain`), in percent of their tokens, averaged within each image: `Estimate`s, a row a layer.
+    """
+    images = table["image"].unique().tolist()
+    words = {image: scene_cues(scenes, image) for image in images}
+    other = dict(zip(images, shifted(images), strict=True))
+    pairs = list(zip(table["tokens"], table["image"], strict=True))
+    scored = table[["image", "layer"]].assign(
+        own=[truth_agreement(tokens, words[image]) for tokens, image in pairs],
+        other=[truth_agreement(tokens, words[other[image]]) for tokens, image in pairs],
+    )
+    means = scored.groupby(["layer", "image"]).mean()
+    means["gain"] = means["own"] - means["other"]
+    return (100 * means).groupby("layer").agg(partial(bootstrap_mean, seed=seed))
 
 
 def bert_of_units(

@@ -14,6 +14,9 @@ from matplotlib.patches import FancyBboxPatch
 from mmn_utils import plots
 from mmn_utils.neurons import NeuronId
 
+COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.GREY, "black")
+STYLES = ("-", "--", "-.", ":", (0, (6, 2)), (0, (1, 1)))
+
 
 def heatmap(ax: Axes, image: object, activity: np.ndarray, title: str = "", *, q: float = 0.95) -> Axes:
     """An activity map [y, x] over its image, in grey; the line goes round the map's highest 1 - `q`."""
@@ -104,12 +107,11 @@ def schematic(ax: Axes, *, patches: str, noun: str, unit: str, tokens: Sequence[
 
 def layer_counts(ax: Axes, counts: pd.DataFrame, *, unit: str) -> Axes:
     """Bars by layer, one group of bars a column of `counts` (index: layer), with the number above each bar."""
-    colours = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.GREY)
     hatches = ("", "//", "..", "xx")
     width = 0.8 / counts.shape[1]
     for k, name in enumerate(counts):
         places = np.arange(len(counts)) + (k - (counts.shape[1] - 1) / 2) * width
-        bars = ax.bar(places, counts[name], width, color=colours[k], hatch=hatches[k], edgecolor="white", label=name)
+        bars = ax.bar(places, counts[name], width, color=COLOURS[k], hatch=hatches[k], edgecolor="white", label=name)
         if len(counts) <= 12:
             ax.bar_label(bars, fontsize=7, fmt="%g")
     ax.set_xticks(np.arange(len(counts)), counts.index)
@@ -121,11 +123,18 @@ def layer_counts(ax: Axes, counts: pd.DataFrame, *, unit: str) -> Axes:
 def distributions(ax: Axes, values: Mapping[str, np.ndarray], *, unit: str, n_bins: int = 40) -> Axes:
     """Outlined histograms on one scale, labelled beside their peaks; each sums to 1."""
     edges = np.histogram_bin_edges(np.concatenate([*values.values()]), bins=n_bins)
-    colours = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.GREY, "black")
-    styles = ("-", "--", "-.", ":", (0, (6, 2)), (0, (1, 1)))
-    for (name, sample), colour, style in zip(values.items(), colours, styles, strict=False):
+    for (name, sample), colour, style in zip(values.items(), COLOURS, STYLES, strict=False):
         share = np.histogram(sample, edges)[0] / len(sample)
         ax.stairs(share, edges, color=colour, linestyle=style, linewidth=1.6, label=name)
     ax.set(xlabel=unit, ylabel="share", ylim=(0, None))
     ax.legend(fontsize=8)
+    return ax
+
+
+def cumulative(ax: Axes, values: Mapping[str, np.ndarray], *, unit: str) -> Axes:
+    """Share of each sample that is at most so high; the largest gap between two lines is Kolmogorov and Smirnov's D."""
+    for (name, sample), colour, style in zip(values.items(), COLOURS, STYLES, strict=False):
+        ax.ecdf(sample, color=colour, linestyle=style, linewidth=1.6, label=name)
+    ax.set(xlabel=unit, ylabel="share at most so high", ylim=(0, 1.02))
+    ax.legend(fontsize=8, loc="lower right")
     return ax

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import replicas
 
@@ -40,6 +41,25 @@ def test_grouped_scores_are_the_single_ones(profile):
     best = agreement.bert_of_units(units, references, profile)
     joined = agreement.bert_of_texts([["a, horse", "two, dogs"], ["a"]], references, profile)
     assert np.allclose(best, [scores.max() for scores in joined])
+
+
+class Scenes:
+    """A horse in image 1, an apple in image 2."""
+
+    def objects(self, image):
+        return [SimpleNamespace(name={1: "horse", 2: "apple"}[image])]
+
+
+def test_own_scene_against_another():
+    texts = pd.Series({1: [["horse", "x"], ["apple", "horse"]], 2: [["horse", "horse"]]})
+    assert agreement.own_minus_other(texts, Scenes()).to_dict() == {1: 0.0, 2: -1.0}
+
+
+def test_agreement_by_layer():
+    rows = [(1, 0, ["horse", "x"]), (1, 0, ["x", "x"]), (2, 0, ["apple", "horse"]), (2, 3, ["apple", "apple"])]
+    table = agreement.by_layer(pd.DataFrame(rows, columns=["image", "layer", "tokens"]), Scenes(), seed=0)
+    assert table["own"].map(lambda e: e.value).to_dict() == {0: 37.5, 3: 100}
+    assert table.loc[0, "other"].value == 25 and table.loc[0, "gain"].n == 2
 
 
 def test_shifted_pairs_everyone_with_another():

@@ -60,6 +60,12 @@ def test_distributions_share_their_edges_and_sum_to_one():
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["one", "two"]
 
 
+def test_cumulative_lines_end_at_one():
+    _, ax = plt.subplots()
+    neuron_plots.cumulative(ax, {"one": np.arange(4.0), "two": np.arange(9.0)}, unit="score")
+    assert [line.get_ydata()[-1] for line in ax.lines] == [1, 1] and ax.get_xlabel() == "score"
+
+
 def test_one_picture_a_title():
     figure = neuron_plots.picture_row([PIXELS, PIXELS], ["A: a dog", "B: a cat"])
     assert [ax.get_title() for ax in figure.axes] == ["A: a dog", "B: a cat"]
