@@ -79,16 +79,16 @@ def compare_by(rows: pd.DataFrame, column: str, seed: int, *, least: int = 5) ->
 
 
 def units_with_words(
-    attributions: pd.DataFrame, targets: pd.DataFrame, *, first: int = 20, n: int = 12
+    attributions: pd.DataFrame, targets: pd.DataFrame, *, first: int = 20, n: int = 12, least: int = 2
 ) -> pd.DataFrame:
     """The `n` units that are among the `first` of most images: layer, unit, n_images, and the nouns they are for.
 
-    A unit is for a noun if it is among the first of at least half of that noun's images, and of two or more.
+    A unit is for a noun if it is among the first of at least half of that noun's images, and of `least` or more.
     """
     best = attributions[attributions["rank"] < first].merge(targets[["image", "noun"]], on="image")
     times = best.groupby(["layer", "unit", "noun"])["image"].nunique()
     shares = times / targets.groupby("noun")["image"].nunique().reindex(times.index.get_level_values("noun")).to_numpy()
-    kept = times[(shares >= 0.5) & (times >= 2)].reset_index(name="n_images")
+    kept = times[(shares >= 0.5) & (times >= least)].reset_index(name="n_images")
     found = kept.groupby(["layer", "unit"]).agg(n_images=("n_images", "sum"), nouns=("noun", list)).reset_index()
     return (
         found.sort_values(["n_images", "layer", "unit"], ascending=[False, True, True]).head(n).reset_index(drop=True)

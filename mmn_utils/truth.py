@@ -15,12 +15,26 @@ import torch
 from torch import Tensor, nn
 
 from mmn_utils.ablation import unit_effects
-from mmn_utils.attribution import Target, attribute, gradient_free, integrated_gradients, target_batches
+from mmn_utils.attribution import (
+    Target,
+    attribute,
+    gradient_free,
+    integrated_gradients,
+    objective_values,
+    target_batches,
+)
 from mmn_utils.metrics import Estimate, bootstrap_mean
 from mmn_utils.models.captioner import Captioner
-from mmn_utils.neurons import mlp_layers
+from mmn_utils.neurons import Positions, hooked, last_logits, mlp_layers
 
-METHODS = ("attribution", "attribution, best patch", "integrated gradients", "gradient-free", "random")
+METHODS = (
+    "attribution",
+    "attribution, best patch",
+    "activation × gradient",
+    "integrated gradients",
+    "gradient-free",
+    "random",
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +87,32 @@ def _estimates(
     g = attribute(model, embeddings, tokens, positions=patches)[..., units]
     integrated = integrated_gradients(model, embeddings, tokens, positions=patches, n_steps=n_steps)[..., units]
     direct = gradient_free(model, embeddings, tokens, positions=patches)[..., units]
-    found = (g.sum(2), g.amax(2), integrated.sum(2), direct.sum(2))
+    after = activation_times_gradient(model, embeddings, tokens, positions=patches)[..., units]
+    found = (g.sum(2), g.amax(2), after.sum(2), integrated.sum(2), direct.sum(2))
     return {name: scores.cpu() for name, scores in zip(METHODS, found, strict=False)}
+
+
+def activation_times_gradient(
+    model: nn.Module, embeddings: Tensor, tokens: Tensor, *, positions: Positions = None
+) -> Tensor:
+    r"""The slope after the non-linearity instead of before it, $A_p^k \, \partial y^c / \partial A_p^k$: float [image,
+    layer, patch, unit].
+
+    What is silenced is the activation $A$. The paper's $Z \, \partial y / \partial Z$ has this sign times that of
+    $Z \, \sigma'(Z) / \sigma(Z)$, which is negative where a GELU falls (below $Z \approx -0.75$).
+    """
+    kept: dict[int, Tensor] = {}
+
+    def follow(layer: int, a: Tensor, _start: int) -> Tensor:
+        kept[layer] = a if a.requires_grad else a.detach().requires_grad_()
+        return kept[layer]
+
+    with torch.enable_grad(), hooked(model, follow):
+        y = objective_values(last_logits(model, embeddings), tokens, "logit").sum()
+    gradients = torch.autograd.grad(y, list(kept.values()))
+    picked = slice(None) if positions is None else positions
+    scores = [(a.detach() * g)[:, picked] for a, g in zip(kept.values(), gradients, strict=True)]
+    return torch.stack([s.to(embeddings.device) for s in scores], dim=1)
 
 
 def agreement(measured: Effects, *, k: int = 100) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import replicas
 import torch
 
 from mmn_utils import profiles, truth
-from mmn_utils.attribution import Target
+from mmn_utils.attribution import Target, attribute
 from mmn_utils.models import Captioner
 from mmn_utils.neurons import NeuronId, ablate, last_logits
 
@@ -41,6 +41,16 @@ def test_the_effect_is_what_ablation_takes_away(captioner, measured):
             with ablate(captioner.language_model, [unit], positions=slice(0, n_patches)):
                 without = last_logits(captioner.language_model, x)[0, target.token]
             assert found.exact[image, 0, place] == pytest.approx((y - without).item(), abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["opt", "gptj"])
+def test_before_and_after_the_non_linearity(kind):
+    model = replicas.language_model(kind).double()
+    x = torch.randn(1, 6, model.get_input_embeddings().weight.shape[1], dtype=torch.float64)
+    before = attribute(model, x, torch.tensor([7]))
+    after = truth.activation_times_gradient(model, x, torch.tensor([7]))
+    assert after.shape == before.shape
+    assert torch.allclose(before, after, rtol=0, atol=1e-9) == (kind == "opt"), "the same with a ReLU only"
 
 
 def test_what_agrees_with_itself_agrees_wholly(measured):
