@@ -203,7 +203,11 @@ class Company:
 
 
 def in_company(scenes: CocoScenes, images: Sequence[int], nouns: Sequence[str]) -> list[Company]:
-    """The images whose noun is a word of exactly one of several annotated categories; the other is the first such."""
+    """The images whose noun is a word of exactly one of several annotated categories; the other is the first such.
+
+    Raises:
+        ValueError: there is no such image.
+    """
     found = []
     for image, noun in zip(images, nouns, strict=True):
         masks: dict[str, list[np.ndarray]] = {}
@@ -214,6 +218,8 @@ def in_company(scenes: CocoScenes, images: Sequence[int], nouns: Sequence[str]) 
         if len(named) == 1 and others:
             unions = (union(masks[name]).numpy() for name in (named[0], others[0]))
             found.append(Company(image, *unions))
+    if not found:
+        raise ValueError(f"in none of {len(images)} images does the noun name one of several annotated categories")
     return found
 
 

@@ -190,6 +190,8 @@ def test_company_is_one_named_category_among_several():
         cat.image == 4 and cat.named.tolist() == [[True, False, True]] and cat.other.tolist() == [[False, True, False]]
     )
     assert dog.image == 5 and np.array_equal(dog.named, cat.other)
+    with pytest.raises(ValueError, match="in none of 1 images does the noun name"):
+        in_company(_Scenes(), [6], ["bird"])
 
 
 def test_versus_is_paired_and_leaves_gaps_out():
