@@ -28,7 +28,7 @@ from mmn_utils.miniature.art import STYLES
 from mmn_utils.miniature.text import Corpus, train_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
-STEPS = {"language_model": 2_200, "vision_encoder": 3_000, "projection": 1_500, "untrained_control": 400, "bert": 2_000}
+STEPS = {"language_model": 2_200, "vision_encoder": 3_000, "projection": 1_200, "untrained_control": 400, "bert": 2_000}
 """Optimiser steps of each stage, in the order in which the stages run."""
 Outcome = tuple[list[dict[str, float]], dict[str, float]]
 """A stage's log, and its held-out scores by name."""
@@ -133,7 +133,7 @@ def _project(shop: Workshop, stage: str, model: GPTJForCausalLM) -> Outcome:
     log = projection.train(
         start, model, shop.corpus, data, n_steps=shop.n_steps(stage), checkpoint=shop.checkpoint(stage)
     )
-    model, linear = model.cpu(), start.cpu().folded().half()
+    model, linear = model.cpu(), start.cpu().half()
     (shop.weights / stage).mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in linear.state_dict().items()}, shop.weights / stage / "proj.safetensors")
     known, linear = [s for s in STYLES if s != projection.HELD_OUT], linear.float()
