@@ -61,12 +61,14 @@ def miniature_beit(
     imported.
     """
     return build_model_with_cfg(
-        _StemBeit, "miniature_beit", pretrained, pretrained_cfg=pretrained_cfg,
+        MiniatureBeit, "miniature_beit", pretrained, pretrained_cfg=pretrained_cfg,
         pretrained_cfg_overlay=pretrained_cfg_overlay, **{**ARCHITECTURE, "num_classes": 0, **kwargs},
     )  # fmt: skip
 
 
-class _StemBeit(Beit):
+class MiniatureBeit(Beit):
+    """timm's BEIT with relative positions, and `ConvolutionalStem` for its patch embedding."""
+
     def __init__(self, **kwargs: object) -> None:
         kwargs = {
             "use_abs_pos_emb": False,
