@@ -74,13 +74,14 @@ def test_single_units(case):
     try:
         before = plainly(model, embeddings, torch.zeros(6, 768, dtype=torch.bool), PATCHES)
         token = int(before.argmax())
-        effects = ablation.unit_effects(model, embeddings, token, positions=PATCHES, layers=[1, 4])
+        units = torch.arange(0, 768, 16)
+        effects = ablation.unit_effects(model, embeddings, token, positions=PATCHES, layers=[1, 4], units=units)
         for k, layer in enumerate((1, 4)):
-            for unit in (int(effects.logit[k].argmax()), int(effects.logit[k].argmin()), 5):
+            for place in (int(effects.logit[k].argmax()), int(effects.logit[k].argmin()), 5):
                 mask = torch.zeros(6, 768, dtype=torch.bool)
-                mask[layer, unit] = True
+                mask[layer, units[place]] = True
                 drop = (before - plainly(model, embeddings, mask, PATCHES))[token].item()
-                assert effects.logit[k, unit].item() == pytest.approx(drop, abs=1e-10)
+                assert effects.logit[k, place].item() == pytest.approx(drop, abs=1e-10)
     finally:
         model.float()
 
