@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,10 @@ def notebook(
         cell["id"] = f"cell-{number}"
     made.metadata["kernelspec"] = {"name": kernel, "display_name": "Python 3", "language": "python"}
     return made
+
+
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class TinyBook:
@@ -89,10 +94,11 @@ class TinyBook:
         return os.environ | {"MMN_PROFILE": str(self.root / "tiny.yml"), "PYTHONPATH": path}
 
     def start(self) -> subprocess.Popen:
-        """`jupyter-book build book`, as typed."""
+        """`jupyter-book build book`, as typed; Ctrl-C is heard even where the tests run in the background."""
         command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "book"]
         pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=self.root, env=self.environment(), start_new_session=True, **pipe)
+        alone = {"start_new_session": True, "preexec_fn": _hear_ctrl_c}
+        return subprocess.Popen(command, cwd=self.root, env=self.environment(), **alone, **pipe)
 
     def build(self) -> tuple[int, str]:
         process = self.start()
