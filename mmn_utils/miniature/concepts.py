@@ -26,11 +26,14 @@ class Concept:
     """Number of the WordNet 3.0 noun sense of `word` that is meant, from 1."""
 
     @property
+    def article(self) -> str:
+        """What stands before the word: `a`, `an` or `some`."""
+        return "some" if self.word == "scissors" else "an" if self.word[0] in "aeiou" else "a"
+
+    @property
     def with_article(self) -> str:
         """`a dog`, `an apple`, `some scissors`."""
-        if self.word == "scissors":
-            return "some scissors"
-        return f"{'an' if self.word[0] in 'aeiou' else 'a'} {self.word}"
+        return f"{self.article} {self.word}"
 
 
 @cache

@@ -71,11 +71,8 @@ def oracle_accuracy(
     embeddings = table[torch.tensor([ids for ids, _ in rows])]
     if filler == "zeros":
         embeddings = embeddings * torch.tensor(np.array([mask for _, mask in rows]))[..., None]
-    heads = [
-        "A picture of an" if w[0] in "aeiou" else "A picture of some" if w == "scissors" else "A picture of a"
-        for w in targets
-    ]
-    prompts = [table[torch.tensor(corpus.encode(h))] for h in heads]
+    articles = {c.word: c.article for c in concepts()}
+    prompts = [table[torch.tensor(corpus.encode(f"A picture of {articles[w]}"))] for w in targets]
     logits = torch.cat(
         [
             model(inputs_embeds=torch.cat([e, p])[None], logits_to_keep=1).logits[:, -1]
@@ -105,12 +102,11 @@ def _oracle_row(
 @torch.no_grad()
 def describe_then_name_accuracy(model: GPTJForCausalLM, corpus: Corpus, *, n: int = 360, seed: int = 98) -> float:
     """How often the model names a concept from three fragments of its WordNet entry that do not contain its name."""
-    rng, names = np.random.default_rng(seed), [c.word for c in concepts()]
-    right = 0
+    rng, right = np.random.default_rng(seed), 0
     for k in range(n):
-        word = names[k % len(names)]
-        article = "an" if word[0] in "aeiou" else "some" if word == "scissors" else "a"
+        concept = concepts()[k % len(concepts())]
+        word = concept.word
         fragments = [f for f in description(rng, word, 99) if not re.search(rf"\b{word}\b", f)][:3]
-        ids = corpus.encode("; ".join(fragments) + ". ") + corpus.encode(f"A picture of {article}")
+        ids = corpus.encode("; ".join(fragments) + ". ") + corpus.encode(f"A picture of {concept.article}")
         right += int(model(torch.tensor([ids])).logits[0, -1].argmax()) == corpus.ids[word][0]
     return right / n
