@@ -147,14 +147,12 @@ class _UniformWeights(dict):
 def _load_bert(source: str, revision: str | None, num_layers: int, cache: Path, device: str) -> tuple:
     """The BERT and its tokenizer, cut after `num_layers` as `bert_score` does."""
     import torch
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
-    from mmn_utils.models.hub import load_pretrained
+    from mmn_utils.models.hub import load_pretrained, load_tokenizer
 
     model = load_pretrained(AutoModel, source, revision=revision, cache=cache, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(
-        source, revision=revision or "main", cache_dir=cache, trust_remote_code=False
-    )
+    tokenizer = load_tokenizer(source, revision=revision, cache=cache)
     if not 0 < num_layers <= len(model.encoder.layer):
         raise ValueError(f"models.bert.num_layers is {num_layers}, but {source} has {len(model.encoder.layer)} layers")
     model.encoder.layer = model.encoder.layer[:num_layers]

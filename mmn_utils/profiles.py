@@ -9,10 +9,14 @@ written as one of
 - a folder or file beginning with `/`, `./`, `../` (seen from the yaml file) or `~`;
 - `miniature:NAME` (scenes only): drawn on first use into the cache folder;
 - anything else (language model, encoder, BERT): the name of a model on the Hugging Face hub or in timm.
+
+What comes from the hub is pinned: its `revision` is a commit, or says in so many words that it may move (`pinned`).
 """
 
 import difflib
 import os
+import re
+import reprlib
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -20,7 +24,8 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import platformdirs
-import yaml
+
+from mmn_utils.untrusted import inside, is_plain, read_yaml
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 PRESETS = Path(__file__).parent / "presets"
 WEIGHTS = Path(__file__).parent / "miniature" / "weights"
 T = TypeVar("T")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class ProfileError(ValueError):
@@ -40,9 +47,11 @@ class LanguageModelSource:
 
     source: str
     revision: str | None = None
-    """Commit or branch on the hub."""
+    """Where the source is on the hub: its commit, see `pinned`."""
     tokenizer: str | None = None
     """Where the tokenizer comes from if not from `source`."""
+    tokenizer_revision: str | None = None
+    """The commit of a tokenizer with a source of its own."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """The type to compute in, whatever the weights are stored as."""
     device_map: str | None = None
@@ -72,8 +81,17 @@ class BertSource:
     """The model behind BERTScore, and the layer whose states it compares."""
 
     source: str
-    num_layers: int
+    num_layers: int = field(metadata={"between": (1, 1000)})
     revision: str | None = None
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """A CLIP with a ModifiedResNet tower: a folder in open_clip's layout, or open_clip's name for it (RN50x4)."""
+
+    source: str
+    pretrained: str | None = None
+    """open_clip's name of the weights (`openai`), with a source that is no folder."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,8 @@ class Models:
     bert: BertSource
     prompt: str = "A picture of"
     """The words between the image prompts and the caption."""
+    clip: dict[str, ClipSource] = field(default_factory=dict)
+    """CLIP models by name: `clip` is the one that is studied, the others are what it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +115,16 @@ class SceneSource:
     source: str
     split: str = "val"
     """Annotations are in `annotations/{instances,captions}_SPLIT.json`, images in `SPLIT/`."""
-    n: int | None = None
+    n: int | None = field(default=None, metadata={"between": (1, 10**9)})
     """How many scenes to draw."""
-    seed: int = 0
+    seed: int = field(default=0, metadata={"between": (0, 2**32)})
     """Added to the profile's seed."""
     styles: list[str] | None = None
     """Art sets to draw from; null means all."""
     n_objects: list[int] | None = None
     """How many objects a scene may have; null means the world's own mixture."""
+    facets: list[str] | None = None
+    """Facets of an album's pictures, `n` of each for each concept; null means the world's own mixture."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +132,13 @@ class Profile:
     """A profile as read; `file` and `cache` are the only machine-dependent parts."""
 
     name: str
+    """Also the name of the folder of its results."""
     models: Models
     data: dict[str, SceneSource]
     """Scene sets by name; `scenes` is the one that chapters use if they say nothing else."""
     chapters: dict[str, dict[str, Any]]
     """Parameters of each chapter, by the chapter's name."""
-    seed: int = 0
+    seed: int = field(default=0, metadata={"between": (0, 2**32)})
     device: Literal["cpu", "cuda", "auto"] = "auto"
     cache: str | None = None
     """Cache folder; null means the user's own. The environment variable MMN_CACHE goes before both."""
@@ -146,10 +169,11 @@ class Profile:
     def path(self, source: str) -> Path:
         """The folder or file that `source` stands for, whether or not it exists."""
         scheme, _, rest = source.partition(":")
-        if scheme == "package":
-            return WEIGHTS / rest
-        if scheme == "cache":
-            return self.cache_folder / rest
+        try:
+            if scheme in {"package", "cache"}:
+                return inside(WEIGHTS if scheme == "package" else self.cache_folder, rest)
+        except ValueError as error:
+            raise ProfileError(f"{self.file}: {source!r}: {error}") from error
         if self.is_file_source(source):
             return self._from_file(source)
         raise ProfileError(f"{self.file}: {source!r} is no file or folder; begin it with package:, cache:, / or ./")
@@ -181,6 +205,30 @@ class Profile:
 
     def chapter_parameters(self, chapter: str) -> dict[str, Any]:
         """What papermill passes to `chapter`: `profile` and the chapter's own entries."""
+    def check_names(self) -> None:
+        """Refuse a name that is no folder's, and sources and splits that could be no place."""
+        if not _NAME.fullmatch(self.name):
+            raise ProfileError(
+                f"{self.file}: name is {self.name!r}; it names the folder of the results: "
+                "use letters, digits, '.', '_' and '-', beginning with a letter or digit"
+            )
+        for key, text in (self.sources() | {f"data.{n}.split": s.split for n, s in self.data.items()}).items():
+            if not text or not is_plain(text):
+                raise ProfileError(f"{self.file}: {key} is {text!r}, which is empty or has a control character")
+
+    def check_revisions(self) -> None:
+        """Refuse a model of the hub that is not pinned."""
+        parts = {"language_model": self.models.language_model, "vision_encoder": self.models.vision_encoder}
+        asked = {key: (part.source, part.revision) for key, part in {**parts, "bert": self.models.bert}.items()}
+        if (language := self.models.language_model).tokenizer is not None:
+            asked["language_model.tokenizer"] = (language.tokenizer, language.tokenizer_revision)
+        for key, (source, revision) in asked.items():
+            if not self.is_file_source(source):
+                try:
+                    pinned(source, revision)
+                except ValueError as error:
+                    raise ProfileError(f"{self.file}: models.{key}: {error}") from error
+
         preset = self.file.parent == PRESETS
         return {"profile": self.name if preset else str(self.file), **self.chapters.get(chapter, {})}
 
@@ -197,17 +245,40 @@ def read(name_or_path: str | Path, *, check_folders: bool = True) -> Profile:
     """Read a profile by name (`miniature`) or by the path of a yaml file, and refuse what is wrong with it.
 
     Raises:
-        ProfileError: no such profile, not yaml, an unknown or missing key, a value of the wrong type, a missing folder.
+        ProfileError: no such profile, not yaml, an unknown or missing key, a value of the wrong type, a missing folder,
+            a model of the hub without its commit.
     """
     file = _find(name_or_path)
     profile = replace(_build(Profile, _load_yaml(file), file=file, key=""), file=file)
     if check_folders:
         profile.check_folders()
+    profile.check_names()
+    profile.check_revisions()
     return profile
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """The candidate closest in spelling to `name`, or all of them if none is close."""
+def pinned(source: str, revision: str | None) -> str:
+    """The revision of `source` to ask the hub for: a commit, or what follows `branch:`.
+
+    A branch can point to other weights tomorrow, so that only a commit is taken as it stands.
+
+    >>> pinned("gpt2", "branch:main")
+    'main'
+
+    Raises:
+        ValueError: neither; the message says where to find the commit.
+    """
+    branch = (revision or "").removeprefix("branch:")
+    if revision and (_COMMIT.fullmatch(revision) or (branch and branch != revision)):
+        return branch
+    raise ValueError(
+        f"the revision of {source!r} is {revision!r}, expected a commit of 40 hexadecimal digits, which its page on "
+        "the hub lists under Files, History. To take what a branch happens to hold, write branch:main"
+    )
+
+
     candidates = sorted(candidates)
     close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(candidates) or 'none'}"
@@ -228,9 +299,9 @@ def _find(name_or_path: str | Path) -> Path:
 
 def _load_yaml(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{file}: not a yaml file: {error}") from error
+        content = read_yaml(file)
+    except ValueError as error:
+        raise ProfileError(str(error)) from error
     if not isinstance(content, dict):
         raise ProfileError(f"{file}: expected a mapping of keys to values, found {type(content).__name__}")
     return content
@@ -246,7 +317,12 @@ def _build(cls: type[T], content: dict[str, Any], *, file: Path, key: str) -> T:
         if name not in content and f.default is MISSING and f.default_factory is MISSING:
             raise ProfileError(f"{file}: missing key {_dotted(key, name)!r}")
     kinds = get_type_hints(cls)
-    return cls(**{n: _value(kinds[n], v, file=file, key=_dotted(key, n)) for n, v in content.items()})
+    values = {n: _value(kinds[n], v, file=file, key=_dotted(key, n)) for n, v in content.items()}
+    for name, value in values.items():
+        limits = allowed[name].metadata.get("between")
+        if limits and value is not None and not limits[0] <= value <= limits[1]:
+            raise ProfileError(f"{file}: {_dotted(key, name)} is {value:,}, expected {limits[0]:,} to {limits[1]:,}")
+    return cls(**values)
 
 
 def _value(kind: Any, value: Any, *, file: Path, key: str) -> Any:
@@ -257,7 +333,7 @@ def _value(kind: Any, value: Any, *, file: Path, key: str) -> Any:
         inner = get_args(kind)[1]
         return {str(n): _value(inner, v, file=file, key=_dotted(key, n)) for n, v in value.items()}
     if not _fits(kind, value):
-        raise ProfileError(f"{file}: {key} should be {_describe(kind)}, found {value!r}")
+        raise ProfileError(f"{file}: {key} should be {_describe(kind)}, found {reprlib.repr(value)}")
     return value
 
 

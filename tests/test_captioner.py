@@ -133,6 +133,7 @@ def test_any_language_model_and_a_timm_encoder(kind, tmp_path, timm_folder):
         models__vision_encoder={"source": str(timm_folder), "library": "timm"},
         models__projection__source="./proj",
         models__bert__source="bert-base-uncased",
+        models__bert__revision="branch:main",
     )
     captioner = Captioner.from_profile(profiles.read(file))
     assert captioner.language_model.dtype == torch.float32, "stored in half precision, computed in the profile's"

@@ -15,9 +15,9 @@ PROFILE = """
 name: tiny
 models:
   language_model: {source: ./weights/language_model}
-  vision_encoder: {source: nothing}
+  vision_encoder: {source: nothing, revision: "branch:none"}
   projection: {source: ./weights/projection}
-  bert: {source: nothing, num_layers: 1}
+  bert: {source: nothing, num_layers: 1, revision: "branch:none"}
 data:
   scenes: {source: "miniature:scenes"}
 chapters:

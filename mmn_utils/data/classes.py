@@ -13,6 +13,7 @@ from PIL import Image
 from mmn_utils.data.coco import CocoScenes
 from mmn_utils.data.scenes import scenes
 from mmn_utils.profiles import Profile, nearest
+from mmn_utils.untrusted import inside, read_image
 
 ENDINGS = {".jpeg", ".jpg", ".png"}
 Reader = Callable[[], Image.Image]
@@ -68,7 +69,7 @@ def _has_annotations(profile: Profile, name: str) -> bool:
 
 
 def _split_folder(profile: Profile, name: str) -> Path:
-    return profile.path(profile.data[name].source) / profile.data[name].split
+    return inside(profile.path(profile.data[name].source), profile.data[name].split)
 
 
 def _draw(found: dict[str, list[Reader]], name: str, n: int, rng: np.random.Generator) -> list[Reader]:
@@ -86,12 +87,9 @@ def _folders(folder: Path) -> dict[str, list[Reader]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} does not exist; expected a folder for each class in it")
     files = {child.name: sorted(child.iterdir()) for child in sorted(folder.iterdir()) if child.is_dir()}
-    return {name: [partial(_open, f) for f in inside if f.suffix.lower() in ENDINGS] for name, inside in files.items()}
-
-
-def _open(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        return image.convert("RGB")
+    return {
+        name: [partial(read_image, f) for f in inside if f.suffix.lower() in ENDINGS] for name, inside in files.items()
+    }
 
 
 def _by_size(item: tuple[str, list[int]]) -> tuple[int, str]:

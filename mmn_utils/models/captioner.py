@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from mmn_utils.models import hub
 from mmn_utils.models.encoders import LIBRARIES, VisionEncoder
-from mmn_utils.models.hub import load_pretrained
-from mmn_utils.models.weights import WeightsError, load_tensors, verify_folder
+from mmn_utils.models.weights import REMEDY, WeightsError, load_tensors, verify_folder
 from mmn_utils.profiles import LanguageModelSource, Profile, ProjectionSource, VisionEncoderSource
 
 
@@ -156,7 +156,7 @@ class Captioner:
 def load_language_model(profile: Profile, source: LanguageModelSource) -> PreTrainedModel:
     """A causal language model in the profile's dtype; never runs code from the hub."""
     verify_source(profile, source.source)
-    model = load_pretrained(
+    model = hub.load_pretrained(
         AutoModelForCausalLM,
         profile.locate(source.source),
         revision=source.revision,
@@ -171,12 +171,8 @@ def load_language_model(profile: Profile, source: LanguageModelSource) -> PreTra
 def load_tokenizer(profile: Profile, source: LanguageModelSource) -> PreTrainedTokenizerBase:
     """The language model's tokenizer, or the one that the profile names instead."""
     own = source.tokenizer is None
-    return AutoTokenizer.from_pretrained(
-        profile.locate(source.source if own else source.tokenizer),
-        revision=(source.revision if own else None) or "main",
-        cache_dir=profile.cache_folder / "hub",
-        trust_remote_code=False,
-    )
+    name, revision = (source.source, source.revision) if own else (source.tokenizer, source.tokenizer_revision)
+    return hub.load_tokenizer(profile.locate(name), revision=revision, cache=profile.cache_folder / "hub")
 
 
 def load_encoder(profile: Profile, source: VisionEncoderSource) -> VisionEncoder:
@@ -193,7 +189,7 @@ def load_projection(profile: Profile, source: ProjectionSource) -> nn.Linear:
     """The linear layer from patches to word embeddings, in float32.
 
     Raises:
-        WeightsError: the file is missing, damaged, or holds anything but one weight and one bias.
+        WeightsError: the file is missing, damaged, or holds anything but one weight and one bias of finite numbers.
     """
     verify_source(profile, source.source)
     path = profile.path(source.source)
@@ -202,6 +198,9 @@ def load_projection(profile: Profile, source: ProjectionSource) -> nn.Linear:
     shapes = {name: list(t.shape) for name, t in tensors.items()}
     if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["bias"] != shapes["weight"][:1]:
         raise WeightsError(f"{path} should hold weight [d_model, d_vision] and bias [d_model], found {shapes}")
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise WeightsError(f"{path}: {name} has numbers that are not finite. {REMEDY}")
     linear = nn.Linear(*reversed(shapes["weight"]))
     linear.load_state_dict(tensors)
     return linear

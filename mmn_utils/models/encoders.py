@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mmn_utils.models.hub import load_pretrained
+from mmn_utils.models.hub import from_pretrained, load_pretrained
+from mmn_utils.models.weights import WeightsError
+from mmn_utils.profiles import pinned
 
 
 class VisionEncoder(Protocol):
@@ -37,12 +39,20 @@ class TimmEncoder:
 
     @classmethod
     def load(cls, source: str, *, revision: str | None, cache: Path) -> "TimmEncoder":
-        """From a folder in timm's layout (`config.json`, `model.safetensors`) or by timm's name (also `hf-hub:…`)."""
+        """From a folder in timm's layout (`config.json`, `model.safetensors`) or by timm's name (also `hf-hub:…`).
+
+        Raises:
+            WeightsError: the folder or the model is not as it should be.
+            ValueError: a name that is not pinned.
+        """
         import timm
 
         _register_miniature()
-        name = f"local-dir:{source}" if Path(source).is_dir() else source + (f"@{revision}" if revision else "")
-        return cls(model=timm.create_model(name, pretrained=True, num_classes=0, cache_dir=cache), name=source)
+        name = _timm_name(source, revision)
+        try:
+            return cls(model=timm.create_model(name, pretrained=True, num_classes=0, cache_dir=cache), name=source)
+        except Exception as error:  # what timm raises depends on where it stumbles
+            raise WeightsError(f"{source} cannot be loaded by timm: {error}. Copy it again, or name another") from error
 
     @property
     def width(self) -> int:
@@ -82,9 +92,7 @@ class TransformersEncoder:
         """From a folder or by a hub name; never runs code from there."""
         from transformers import AutoImageProcessor, AutoModel
 
-        processor = AutoImageProcessor.from_pretrained(
-            source, revision=revision or "main", cache_dir=cache, backend="pil", trust_remote_code=False
-        )
+        processor = from_pretrained(AutoImageProcessor, source, revision=revision, cache=cache, backend="pil")
         model = load_pretrained(AutoModel, source, revision=revision, cache=cache, dtype=torch.float32)
         return cls(model=model, name=source, processor=processor)
 
@@ -103,6 +111,20 @@ class TransformersEncoder:
 
 
 LIBRARIES = {"timm": TimmEncoder, "transformers": TransformersEncoder}
+
+
+def _timm_name(source: str, revision: str | None) -> str:
+    """What timm calls a folder with safetensors, a repository of the hub at a revision, or a model of its own."""
+    if Path(source).is_absolute():
+        if not (Path(source) / "model.safetensors").is_file():
+            raise WeightsError(f"{source} has no model.safetensors, the one kind of weights read from a timm folder")
+        return f"local-dir:{source}"
+    revision = pinned(source, revision)
+    if source.startswith("hf-hub:"):
+        return f"{source}@{revision}"
+    if len(revision) == 40:
+        raise ValueError(f"timm itself knows only the newest {source!r}: write hf-hub:timm/{source}, which has commits")
+    return source
 
 
 def _register_miniature() -> None:

@@ -1,39 +1,58 @@
-"""Models of Hugging Face transformers, from a folder or the hub: one way to load them, quiet and strict."""
+"""Models of Hugging Face transformers, from a folder or the hub: one way to load them, pinned, quiet and strict."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from mmn_utils.models.weights import WeightsError
+from mmn_utils.profiles import pinned
 
 
 def load_pretrained(
     auto_class: Any, source: str, *, revision: str | None, cache: Path, **options: Any
 ) -> PreTrainedModel:
-    """`auto_class.from_pretrained`, never running code from `source`, and refusing to leave a weight at random.
+    """`auto_class.from_pretrained`, refusing to leave a weight at random.
 
     Poolers are excepted: nothing here uses them, and models trained on masked words or patches come without.
 
     Raises:
-        WeightsError: the checkpoint lacks tensors that the model needs; the message names them.
+        WeightsError: as `from_pretrained`, or the checkpoint lacks tensors that the model needs.
     """
     with _quiet():
-        model, report = auto_class.from_pretrained(
-            source,
-            revision=revision or "main",
-            cache_dir=cache,
-            output_loading_info=True,
-            trust_remote_code=False,
-            **options,
+        model, report = from_pretrained(
+            auto_class, source, revision=revision, cache=cache, output_loading_info=True, **options
         )
     if missing := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
         names = ", ".join(missing[:5])
         raise WeightsError(f"{source} lacks {len(missing)} tensors of {type(model).__name__}: {names}, …")
     return model
+
+
+def load_tokenizer(source: str, *, revision: str | None, cache: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder or on the hub."""
+    return from_pretrained(AutoTokenizer, source, revision=revision, cache=cache)
+
+
+def from_pretrained(auto_class: Any, source: str, *, revision: str | None, cache: Path, **options: Any) -> Any:
+    """`auto_class.from_pretrained` of an absolute folder, or of a hub name at a revision that `pinned` accepts.
+
+    Raises:
+        WeightsError: what is there cannot be loaded, or only by running code that came with it, which is never done.
+    """
+    local = Path(source).is_absolute()
+    revision = "main" if local else pinned(source, revision)
+    try:
+        return auto_class.from_pretrained(
+            source, revision=revision, cache_dir=cache, trust_remote_code=False, **options
+        )
+    except Exception as error:  # the libraries below raise whatever comes, down to plain Exception
+        why = "it needs code of its own, which is never run" if "trust_remote_code" in str(error) else error
+        remedy = "copy the folder again" if local else f"fetch it again into {cache}"
+        raise WeightsError(f"{auto_class.__name__} cannot load {source}: {why}; {remedy}, or name another") from error
 
 
 @contextlib.contextmanager

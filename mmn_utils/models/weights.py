@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-import pickle
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
+
+from mmn_utils.untrusted import inside, read_json
 
 CHECKSUMS = "checksums.json"
 REMEDY = (
@@ -31,12 +31,24 @@ def verify_folder(folder: Path) -> None:
     listed = folder.parent / CHECKSUMS
     if not listed.is_file():
         raise WeightsError(f"{listed} is missing: the shipped weights cannot be checked. {REMEDY}")
-    checksums = json.loads(listed.read_text(encoding="utf-8"))
-    wanted = {name: value for name, value in checksums.items() if name.startswith(f"{folder.name}/")}
+    wanted = {name: value for name, value in _read_checksums(listed).items() if name.startswith(f"{folder.name}/")}
     if not wanted:
         raise WeightsError(f"{listed} lists nothing for {folder.name!r}. {REMEDY}")
     for name, value in wanted.items():
         verify_file(folder.parent / name, f"sha256:{value}")
+
+
+def _read_checksums(listed: Path) -> dict[str, str]:
+    """{"NAME/file": sha256} as it stands in the file."""
+    try:
+        checksums = read_json(listed)
+        if not isinstance(checksums, dict) or not all(isinstance(value, str) for value in checksums.values()):
+            raise ValueError("expected names of files and their sha256")
+        for name in checksums:
+            inside(listed.parent, name)
+    except ValueError as error:
+        raise WeightsError(f"{listed} is no list of checksums: {error}. {REMEDY}") from error
+    return checksums
 
 
 def verify_file(path: Path, checksum: str | None) -> None:
@@ -103,12 +115,21 @@ def load_tensors(path: Path, checksum: str | None = None) -> dict[str, torch.Ten
     verify_file(path, checksum)
     try:
         tensors = load_file(path) if path.suffix == ".safetensors" else _load_state_dict(path)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read as named tensors and nothing else: {error}") from error
+    except Exception as error:  # torch's reader raises whatever comes: UnpicklingError, RuntimeError, KeyError, ...
+        raise WeightsError(f"{path} cannot be read as named tensors and nothing else: {error}. {REMEDY}") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
         raise WeightsError(f"{path} should hold a state dict (names to tensors), found {type(tensors).__name__}")
+    for name, tensor in tensors.items():
+        if tensor.nbytes > path.stat().st_size:  # one number, repeated by a stride of 0, can pose as any shape
+            raise WeightsError(f"{path}: {name} claims {tensor.nbytes:,} bytes, more than the whole file. {REMEDY}")
     return tensors
 
 
-def _load_state_dict(path: Path) -> dict[str, torch.Tensor]:
+def _load_state_dict(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        for part in zipfile.ZipFile(path).infolist():
+            if part.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(
+                    f"{part.filename} is compressed, which torch.save never does: it could fill the memory"
+                )
     return torch.load(path, map_location="cpu", weights_only=True)
