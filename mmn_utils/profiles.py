@@ -203,8 +203,6 @@ class Profile:
                     "put it there (comments in the profile say where it comes from) or change the profile"
                 )
 
-    def chapter_parameters(self, chapter: str) -> dict[str, Any]:
-        """What papermill passes to `chapter`: `profile` and the chapter's own entries."""
     def check_names(self) -> None:
         """Refuse a name that is no folder's, and sources and splits that could be no place."""
         if not _NAME.fullmatch(self.name):
@@ -229,6 +227,8 @@ class Profile:
                 except ValueError as error:
                     raise ProfileError(f"{self.file}: models.{key}: {error}") from error
 
+    def chapter_parameters(self, chapter: str) -> dict[str, Any]:
+        """What papermill passes to `chapter`: `profile` and the chapter's own entries."""
         preset = self.file.parent == PRESETS
         return {"profile": self.name if preset else str(self.file), **self.chapters.get(chapter, {})}
 
@@ -250,15 +250,13 @@ def read(name_or_path: str | Path, *, check_folders: bool = True) -> Profile:
     """
     file = _find(name_or_path)
     profile = replace(_build(Profile, _load_yaml(file), file=file, key=""), file=file)
-    if check_folders:
-        profile.check_folders()
     profile.check_names()
     profile.check_revisions()
+    if check_folders:
+        profile.check_folders()
     return profile
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The candidate closest in spelling to `name`, or all of them if none is close."""
 def pinned(source: str, revision: str | None) -> str:
     """The revision of `source` to ask the hub for: a commit, or what follows `branch:`.
 
@@ -279,6 +277,8 @@ def pinned(source: str, revision: str | None) -> str:
     )
 
 
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """The candidate closest in spelling to `name`, or all of them if none is close."""
     candidates = sorted(candidates)
     close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(candidates) or 'none'}"
