@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
+
+from mmn_utils.untrusted import read_yaml
 
 FOLDER = "notebooks"
 KERNEL = "python3"
@@ -29,7 +30,7 @@ def find(root: Path) -> list[str]:
     Raises:
         BookError: a chapter is listed but not there, there but not listed, or listed twice.
     """
-    listed = [Path(entry).name.removesuffix(".ipynb") for entry in _entries(root) if Path(entry).parts[0] == FOLDER]
+    listed = [Path(entry).name.removesuffix(".ipynb") for entry in _entries(root) if Path(entry).parts[:1] == (FOLDER,)]
     there = {path.stem for path in (root / FOLDER).glob("*.ipynb")}
     for name in listed:
         if name not in there:
@@ -51,7 +52,11 @@ def _entries(root: Path) -> Iterator[str]:
         raise BookError(
             f"No table of contents at {toc}: the book is built from the repository's root, as `jupyter-book build book`"
         )
-    yield from _files(yaml.safe_load(toc.read_text()))
+    try:
+        content = read_yaml(toc)
+    except ValueError as error:
+        raise BookError(str(error)) from error
+    yield from _files(content)
 
 
 def _files(node: Any) -> Iterator[str]:
@@ -70,7 +75,8 @@ def read(root: Path, name: str) -> nbformat.NotebookNode:
     path = root / FOLDER / f"{name}.ipynb"
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, ValueError, AttributeError, KeyError) as error:
+        nbformat.validate(notebook)
+    except Exception as error:  # NotJSONError, ValidationError, AttributeError, RecursionError, ...
         raise BookError(f"{FOLDER}/{name}.ipynb cannot be read as a notebook: {str(error)[:200]}") from error
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None

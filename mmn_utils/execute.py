@@ -30,6 +30,7 @@ from mmn_utils import chapters, freshness, profiles, results
 from mmn_utils.chapters import BookError
 from mmn_utils.freshness import Inputs, Manifest
 from mmn_utils.kernel import READS_VARIABLE
+from mmn_utils.untrusted import as_markdown, read_json
 
 EXECUTED = "executed.ipynb"
 REPORTS = Path("book/_build/reports")
@@ -211,7 +212,7 @@ def _papermill(book: Book, chapter: Chapter, work: Path, variables: dict[str, st
     try:
         return papermill.execute_notebook(
             nbformat.from_dict(chapter.notebook),
-            work / EXECUTED,
+            str(work / EXECUTED).replace("{", "{{").replace("}", "}}"),  # papermill fills in what stands in braces
             chapter.parameters,
             cwd=book.root,
             kernel_manager_class=kernel_manager(_QUIET | own | variables),
@@ -323,7 +324,7 @@ def _merge_numbers(book: Book, fresh: list[Chapter]) -> None:
     merged: dict[str, Any] = {}
     for chapter in fresh:
         path = chapter.folder / "numbers.json"
-        numbers = results.read_json(path) if path.exists() else {}
+        numbers = read_json(path) if path.exists() else {}
         for key in sorted(set(numbers) & set(merged)):
             raise BookError(
                 f"The number {key} is recorded by two chapters: {merged[key]['chapter']} and {chapter.name}; rename one"
@@ -348,10 +349,10 @@ def status_page(book: Book) -> str:
     ]
     newest = max(runs.values(), key=lambda run: run.date).versions if runs else {}
     lines += ["", "## Versions", "", "| package | version |", "| --- | --- |"]
-    lines += [f"| {package} | {version} |" for package, version in newest.items()]
+    lines += [f"| {package} | {as_markdown(version)} |" for package, version in newest.items()]
     lines += ["", "## Every number", "", "Also in `results/" + book.profile.name + "/numbers.json`.", ""]
     lines += ["| number | here | 95 % interval | n | paper |", "| --- | ---: | :---: | ---: | ---: |"]
-    numbers = results.read_json(book.results / "numbers.json") if (book.results / "numbers.json").exists() else {}
+    numbers = read_json(book.results / "numbers.json") if (book.results / "numbers.json").exists() else {}
     lines += [_number_row(key, record) for key, record in numbers.items()]
     return "\n".join(lines) + "\n"
 
@@ -359,7 +360,7 @@ def status_page(book: Book) -> str:
 def _number_row(key: str, record: dict[str, Any]) -> str:
     interval = "" if record["low"] is None else f"{record['low']:.3g} to {record['high']:.3g}"
     n, paper = ("" if record[field] is None else f"{record[field]:,}" for field in ("n", "paper"))
-    return f"| `{key}` | {record['value']:.3g} {record['unit'] or ''} | {interval} | {n} | {paper} |"
+    return f"| `{key}` | {record['value']:.3g} {as_markdown(record['unit'] or '')} | {interval} | {n} | {paper} |"
 
 
 @contextmanager
@@ -397,7 +398,7 @@ def _before_reading(app: Any, config: Any) -> None:
         run_chapters(
             open_book(Path(app.srcdir).parent, os.environ.get("MMN_PROFILE") or config.mmn_profile, built=folders)
         )
-    except (BookError, profiles.ProfileError) as error:
+    except (BookError, profiles.ProfileError, OSError) as error:
         print(f"\nThe book was not built.\n{error}\n", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
 from mmn_utils.chapters import code_cells
 from mmn_utils.results import as_json, write_whole
+from mmn_utils.untrusted import read_json, read_yaml
 
 PACKAGE = Path(__file__).parent
 MANIFEST = "manifest.json"
@@ -69,16 +69,23 @@ class Manifest:
     def load(cls, folder: Path) -> "Manifest | None":
         """The manifest in `folder`, or None where there is none that can be read."""
         try:
-            content = json.loads((folder / MANIFEST).read_text())
-            return cls(**{**content, "inputs": Inputs(**content["inputs"])})
+            content = read_json(folder / MANIFEST)
+            found = cls(**{**content, "inputs": Inputs(**content["inputs"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None
+        texts = (found.inputs.code, found.reads, found.outputs, found.versions, {"date": found.date})
+        numbers = isinstance(found.seconds, (int, float))
+        return found if numbers and all(_is_text_by_name(mapping) for mapping in texts) else None
+
+
+def _is_text_by_name(mapping: Any) -> bool:
+    return isinstance(mapping, dict) and all(isinstance(value, str) for value in mapping.values())
 
 
 def inputs_of(name: str, notebook: nbformat.NotebookNode, profile_file: Path) -> Inputs:
     """Digests of the notebook, the profile as this chapter sees it, and the code that the notebook imports."""
     cells = [[cell.cell_type, cell.source, cell.metadata] for cell in notebook.cells]
-    profile = yaml.safe_load(profile_file.read_text())
+    profile = read_yaml(profile_file)
     profile["chapters"] = (profile.get("chapters") or {}).get(name)
     sources = [_plain_python(cell.source) for cell in code_cells(notebook)]
     return Inputs(

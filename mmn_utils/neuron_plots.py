@@ -30,12 +30,21 @@ def heatmap(ax: Axes, image: object, activity: np.ndarray, title: str = "", *, q
 
 
 def in_bold(caption: str, noun: str) -> str:
-    r"""A caption whose first word that begins with `noun` is in bold (matplotlib's maths text).
+    r"""A caption whose first word that begins with `noun` is in bold (matplotlib's maths text, to be drawn with
+    `parse_math=True`); other dollar signs are escaped, and what is not made of letters stays as it is.
 
     >>> in_bold("two dogs on grass", "dog")
     'two $\\bf{dogs}$ on grass'
     """
-    return re.sub(rf"(?i)\b({re.escape(noun)}\w*)", r"$\\bf{\1}$", caption, count=1)
+
+    def bold(found: re.Match[str]) -> str:
+        return rf"$\bf{{{found[1].replace(' ', '~')}}}$" if found[1].replace(" ", "").isalpha() else found[1]
+
+    return re.sub(rf"(?i)\b({re.escape(noun)}[^\W\d_]*)", bold, _escaped(caption), count=1)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("$", r"\$")
 
 
 def unit_lines(rows: pd.DataFrame, *, n_tokens: int = 2) -> list[str]:
@@ -50,7 +59,7 @@ def unit_lines(rows: pd.DataFrame, *, n_tokens: int = 2) -> list[str]:
 def image_panels(panels: Sequence[Mapping[str, object]], *, columns: int = 3) -> Figure:
     """For each image: itself, the mean heatmap of its units, and beside them the units' tokens.
 
-    A panel has `title`, `image`, `activity` [y, x], `lines` and `caption`.
+    A panel has `title`, `image`, `activity` [y, x], `lines` and `caption` (from `in_bold`).
     """
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
@@ -61,8 +70,8 @@ def image_panels(panels: Sequence[Mapping[str, object]], *, columns: int = 3) ->
         plots.picture(left, panel["image"], panel["title"])
         heatmap(middle, panel["image"], panel["activity"])
         caption = wrap(panel["caption"], 30, break_long_words=False)
-        text = "\n".join([*caption, "", *panel["lines"]])
-        right.text(0, 1, text, va="top", fontsize=7, linespacing=1.35, transform=right.transAxes)
+        text = "\n".join([*caption, "", *map(_escaped, panel["lines"])])
+        right.text(0, 1, text, va="top", fontsize=7, linespacing=1.35, transform=right.transAxes, parse_math=True)
         right.axis("off")
     for ax in axes.reshape(-1, 3)[len(panels) :].flat:
         ax.set_visible(False)

@@ -5,6 +5,7 @@ from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -23,12 +24,14 @@ STYLE = {
     "axes.titlelocation": "left",
     "legend.frameon": False,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # tokens and captions have dollar signs of their own
 }
 
 
 def use_style() -> None:
-    """Make every figure of a notebook look like the book's."""
+    """Make every figure of a notebook look like the book's; dollar signs stay what they are, in tables too."""
     plt.rcParams.update(STYLE)
+    pd.set_option("display.html.use_mathjax", False)
 
 
 def picture(ax: Axes, image: object, title: str = "", *, grid: int | None = None) -> Axes:

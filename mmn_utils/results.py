@@ -15,9 +15,13 @@ import math
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from mmn_utils.untrusted import as_visible, inside, read_json
 
 ROOT_VARIABLE = "MMN_ROOT"
 STAGING_VARIABLE = "MMN_RESULTS"
@@ -81,25 +85,22 @@ class Chapter:
 
     def table(self, frame: Any, name: str) -> Any:
         """Keep a pandas data frame as `NAME.parquet`; gives the frame back, so that a cell can end with this call."""
-        path = self.folder / f"{name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        frame.to_parquet(partial)
-        partial.replace(path)
+        with whole(inside(self.folder, f"{name}.parquet")) as partial:
+            frame.to_parquet(partial)
         return frame
 
     def figure(self, figure: Any, name: str, *, kind: str = "svg") -> None:
-        """Keep a matplotlib figure as `NAME.svg` (lines) or `NAME.png` (images); the same figure gives the same
-        bytes."""
+        """Keep a matplotlib figure as `NAME.svg` (lines) or `NAME.png` (images); the same figure gives the same bytes.
+
+        Control characters in its texts, which SVG cannot hold, are written as `\\x1b`.
+        """
         import matplotlib
 
-        path = self.folder / f"{name}.{kind}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
         stamps = {"svg": {"Date": None}, "png": {"Software": None}}.get(kind, {})
-        with matplotlib.rc_context({"svg.hashsalt": name}):
+        with whole(inside(self.folder, f"{name}.{kind}")) as partial, matplotlib.rc_context({"svg.hashsalt": name}):
             figure.savefig(partial, format=kind, metadata=stamps, bbox_inches="tight", facecolor="white")
-        partial.replace(path)
+            if kind == "svg":
+                partial.write_text(as_visible(partial.read_text(encoding="utf-8")), encoding="utf-8")
 
     def _check(self, key: str, record: dict[str, Any]) -> None:
         if not _KEY.fullmatch(key):
@@ -111,8 +112,9 @@ class Chapter:
                 f"number key {key!r} is recorded twice in chapter {self.name}: give one of the two another name"
             )
         for field in ("value", "low", "high", "n", "paper"):
-            if record[field] is not None and not math.isfinite(record[field]):
-                raise ValueError(f"number {key}: {field} is {record[field]}, a finite number was expected")
+            number = record[field]
+            if number is not None and not (isinstance(number, (int, float)) and math.isfinite(number)):
+                raise ValueError(f"number {key}: {field} is {number!r:.80}, a finite number was expected")
         if record["value"] is None or (record["low"] is None) != (record["high"] is None):
             raise ValueError(f"number {key}: a value is needed, and both low and high or neither; found {record}")
         if record["low"] is not None and not record["low"] <= record["value"] <= record["high"]:
@@ -126,12 +128,17 @@ def load(profile: Any, chapter: str, name: str) -> Any:
 
     Raises:
         FileNotFoundError: the chapter has not left it; the message names the chapter to run.
+        ValueError: what it left cannot be read.
     """
     folder = folder_of(profile, chapter)
     for path, read in ((folder / f"{name}.parquet", _read_table), (folder / f"{name}.json", read_json)):
         if path.is_file():
             sys.audit(READ_EVENT, str(path))
-            return read(path)
+            try:
+                return read(path)
+            except (ValueError, OSError) as error:
+                again = f"delete {folder} and run notebooks/{chapter}.ipynb again, with the same profile"
+                raise ValueError(f"{path} cannot be read: {error}; {again}") from error
     raise FileNotFoundError(
         f"No result {name!r} in {folder}: chapter {chapter} makes it. "
         f"Run notebooks/{chapter}.ipynb first, with the same profile."
@@ -151,11 +158,29 @@ def folder_of(profile: Any, chapter: str) -> Path:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name, then rename it, so that nobody ever reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that nobody ever reads half of it, see `whole`."""
+    with whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; the file takes its own name at the end. After a failure nothing is left of it.
+
+    Raises:
+        OSError: the folder cannot be written to, or the disk is full.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise OSError(error.errno, f"{why}; free some space or allow writing, then run again", str(path)) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def as_json(content: Any) -> str:
@@ -172,8 +197,11 @@ def _check_name(name: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A Python number from a numpy or torch scalar."""
-    return value.item() if hasattr(value, "item") else value
+    """A Python number from a numpy or torch scalar; anything else as it is."""
+    try:
+        return value.item()
+    except (AttributeError, ValueError, RuntimeError):
+        return value
 
 
 def _shown(value: float) -> str:
@@ -197,8 +225,3 @@ def _read_table(path: Path) -> Any:
     import pandas
 
     return pandas.read_parquet(path)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
-    return json.loads(path.read_text())

@@ -7,6 +7,7 @@ the size of the file.
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -38,6 +39,32 @@ def inside(folder: Path, name: str) -> Path:
 def is_plain(text: str) -> bool:
     """Whether `text` has neither control characters nor halves of characters, which files and pages cannot hold."""
     return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
+
+
+def as_visible(text: str) -> str:
+    r"""`text` with its control characters, line breaks excepted, and invisible marks of direction written out.
+
+    >>> as_visible("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    return text.translate({ord(c): c.encode("unicode_escape").decode() for c in set(text) if c != "\n" and _hides(c)})
+
+
+def _hides(character: str) -> bool:
+    turns = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    return (
+        unicodedata.category(character) in {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
+        or unicodedata.bidirectional(character) in turns
+    )
+
+
+def as_markdown(text: str) -> str:
+    r"""`text` as a Markdown page shows it to the letter, on one line, in a table too.
+
+    >>> print(as_markdown("a|b <b>"))
+    a\|b \<b\>
+    """
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", as_visible(" ".join(text.splitlines())))
 
 
 def read_json(path: Path) -> Any:

@@ -19,14 +19,14 @@ from PIL import Image
 from pycocotools import mask as polygons
 from pycocotools.coco import COCO
 
-from mmn_utils.untrusted import check_size, inside, read_image, read_json
+from mmn_utils.untrusted import as_visible, check_size, inside, read_image, read_json
 
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "images": {"id": int, "file_name": str, "width": int, "height": int},
     "categories": {"id": int, "name": str},
     "annotations": {"id": int, "image_id": int},
 }
-_INSTANCE = {"category_id": int, "bbox": list, "area": (int, float), "segmentation": (list, dict)}
+_INSTANCE = {"category_id": int, "bbox": list, "area": (int, float), "segmentation": (list, dict), "iscrowd": int}
 _CAPTION = {"caption": str}
 """What an annotation has besides, in either file."""
 
@@ -91,9 +91,10 @@ class CocoScenes:
             raise OSError(f"image {image_id}: {error}") from error
 
     def captions(self, image_id: int) -> list[str]:
-        """What people (or the miniature world) wrote about the image, in the file's order."""
+        """What people (or the miniature world) wrote about the image, in the file's order; control characters are
+        written out (`\\x1b`)."""
         self.info(image_id)
-        return [annotation["caption"].strip() for annotation in self._captions.imgToAnns[image_id]]
+        return [as_visible(annotation["caption"].strip()) for annotation in self._captions.imgToAnns[image_id]]
 
     def objects(self, image_id: int) -> list[SceneObject]:
         """The objects of the image; regions marked as crowds are left out, as is usual.
