@@ -194,7 +194,8 @@ def run_chapter(book: Book, chapter: Chapter) -> float:
     for line in chapters.stderr_lines(executed)[:10]:
         _say(f"{chapter.name}: stderr: {line[:200]}")
     results.write_whole(staging / EXECUTED, nbformat.writes(executed))
-    ignore = [book.profile.file, profiles.WEIGHTS / "checksums.json", book.root / "results/.running"]
+    working = [book.root / "results/.running", book.root / results.SWEEPS]
+    ignore = [book.profile.file, profiles.WEIGHTS / "checksums.json", *working]
     _manifest(book, chapter, freshness.digest_reads(reads, book.places, ignore), staging, seconds).save(staging)
     (chapter.folder / freshness.MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(chapter.folder, ignore_errors=True)

@@ -158,6 +158,11 @@ def digest_file(path: Path) -> str:
         return "missing"
 
 
+def digest_module(name: str) -> str:
+    """Digest of the code of a module and of all that it imports, as far as it belongs to the package."""
+    return _digest_of({str(path): _digest_code(PACKAGE / path) for path in closure([f"import {name}"])})
+
+
 def closure(sources: Iterable[str]) -> list[Path]:
     """Files of all modules of the package that these pieces of Python import, directly or not; paths are relative to
     the package."""

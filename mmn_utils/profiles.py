@@ -142,6 +142,8 @@ class Profile:
     device: Literal["cpu", "cuda", "auto"] = "auto"
     cache: str | None = None
     """Cache folder; null means the user's own. The environment variable MMN_CACHE goes before both."""
+    engine: Literal["in-process", "ray"] = "in-process"
+    """What computes the sweeps (`engines.py`): the chapter's own process, or the workers of a Ray cluster."""
     file: Path = field(default=Path(), metadata={"in_yaml": False})
     """The yaml file that this was read from."""
 
@@ -333,7 +335,8 @@ def _value(kind: Any, value: Any, *, file: Path, key: str) -> Any:
         inner = get_args(kind)[1]
         return {str(n): _value(inner, v, file=file, key=_dotted(key, n)) for n, v in value.items()}
     if not _fits(kind, value):
-        raise ProfileError(f"{file}: {key} should be {_describe(kind)}, found {reprlib.repr(value)}")
+        hint = f"; {nearest(value, get_args(kind))}" if get_origin(kind) is Literal and isinstance(value, str) else ""
+        raise ProfileError(f"{file}: {key} should be {_describe(kind)}, found {reprlib.repr(value)}{hint}")
     return value
 
 

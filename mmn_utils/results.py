@@ -28,6 +28,8 @@ STAGING_VARIABLE = "MMN_RESULTS"
 CHAPTER_VARIABLE = "MMN_CHAPTER"
 READ_EVENT = "mmn_utils.read"
 """Audit event raised for each result file that is read; the engine's kernel writes it down."""
+SWEEPS = Path("results/.sweeps")
+"""Below the working root: what the sweeps of unfinished and finished chapters have computed (`sweeps.py`)."""
 
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 

@@ -69,6 +69,10 @@ class CocoScenes:
         }
         """The family of every category, COCO's "supercategory" (`animal`); the category itself where there is none."""
 
+    def __reduce__(self) -> tuple[type, tuple[Path, str]]:
+        """As its folder and split: another process reads the annotations itself."""
+        return type(self), (self.folder.absolute(), self.split)
+
     def __len__(self) -> int:
         return len(self.ids)
 
