@@ -17,29 +17,32 @@ def scenes(profile: Profile, name: str = "scenes") -> CocoScenes:
     if name not in profile.data:
         raise ProfileError(f"{profile.file}: data.{name} is not there; {nearest(name, profile.data)}")
     source = profile.data[name]
-    drawn = source.source.startswith("miniature:")
-    return CocoScenes(_drawn(profile, source) if drawn else profile.path(source.source), source.split)
+    in_miniature = source.source.startswith("miniature:")
+    return CocoScenes(drawn(profile, source) if in_miniature else profile.path(source.source), source.split)
 
 
-def _drawn(profile: Profile, source: SceneSource) -> Path:
+def drawn(profile: Profile, source: SceneSource) -> Path:
     """The folder of the drawn scenes, named by a digest of what was asked for and of the code and art that drew it."""
     if source.n is None:
         raise ProfileError(f"{profile.file}: the scene source {source.source!r} needs n, the number of scenes to draw")
     wanted = {"seed": profile.seed + source.seed, "split": source.split}
-    wanted |= {key: value for key in ("n", "styles", "n_objects") if (value := getattr(source, key)) is not None}
+    wanted |= {
+        key: value for key in ("n", "styles", "n_objects", "facets") if (value := getattr(source, key)) is not None
+    }
     asked = json.dumps(wanted | {"source": source.source}, sort_keys=True).encode()
     folder = profile.cache_folder / "miniature" / hashlib.sha256(asked + _world_digest()).hexdigest()[:16]
-    return folder if folder.is_dir() else _draw(folder, wanted)
+    return folder if folder.is_dir() else _draw(folder, source.source.partition(":")[2], wanted)
 
 
-def _draw(folder: Path, wanted: dict) -> Path:
+def _draw(folder: Path, what: str, wanted: dict) -> Path:
     """Draw into a temporary folder beside `folder`, then rename: a half-drawn world is never found."""
+    from mmn_utils.miniature.album import write_album
     from mmn_utils.miniature.world import write_scenes
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="drawing_", dir=folder.parent))
     try:
-        write_scenes(temporary, **wanted)
+        (write_album if what == "album" else write_scenes)(temporary, **wanted)
         if not folder.is_dir():  # another process may have been quicker
             temporary.rename(folder)
     finally:
@@ -49,7 +52,7 @@ def _draw(folder: Path, wanted: dict) -> Path:
 
 def _world_digest() -> bytes:
     """Digest of the code and art that draw scenes and write their captions."""
-    code = [WORLD / f"{name}.py" for name in ("world", "art", "concepts", "text", "lexicon")]
+    code = [WORLD / f"{name}.py" for name in ("world", "album", "art", "concepts", "text", "lexicon")]
     digest = hashlib.sha256()
     for file in [*code, *sorted((WORLD / "sources").iterdir())]:
         digest.update(file.name.encode() + file.read_bytes())

@@ -3,6 +3,7 @@
 `render` is a build step (extra `train`, and the npm packages unpacked in one folder); the package ships its sheets.
 """
 
+import csv
 import io
 import json
 from functools import cache
@@ -33,14 +34,33 @@ def sprites(style: str) -> np.ndarray:
     """
     if style not in STYLES:
         raise ValueError(f"unknown art style '{style}'; the styles are {', '.join(STYLES)}")
-    sheet = np.asarray(Image.open(SOURCES / f"sprites_{style}.png").convert("RGBA"))
+    return _tiles(SOURCES / f"sprites_{style}.png")[: len(concepts())]
+
+
+@cache
+def icons(style: str) -> dict[str, np.ndarray]:
+    """Every picture of one hand by its icon's name, uint8 [y, x, RGBA]: the concepts' and those only the album uses."""
+    own = zip(_album_icons(), _tiles(SOURCES / f"album_{style}.png"), strict=False)
+    return {c.icon: tile for c, tile in zip(concepts(), sprites(style), strict=True)} | dict(own)
+
+
+def _album_icons() -> list[str]:
+    """Icons that album.tsv names, sorted."""
+    with (SOURCES / "album.tsv").open(encoding="utf-8", newline="") as file:
+        rows = [r for r in csv.DictReader(file, delimiter="\t") if r["mode"] in ("any", "region")]
+    return sorted({name for r in rows for name in r["icons"].split()})
+
+
+def _tiles(path: Path) -> np.ndarray:
+    """A sheet cut up: uint8 [tile, y, x, RGBA]."""
+    sheet = np.asarray(Image.open(path).convert("RGBA"))
     rows, columns = sheet.shape[0] // SIDE, sheet.shape[1] // SIDE
-    tiles = sheet.reshape(rows, SIDE, columns, SIDE, 4).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 4)
-    return tiles[: len(concepts())]
+    return sheet.reshape(rows, SIDE, columns, SIDE, 4).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 4)
 
 
 def render(icons: Path) -> None:
-    """Write `sources/sprites_STYLE.png` from a folder that holds the unpacked packages `@iconify-json/*` by set name.
+    """Write `sources/{sprites,album}_STYLE.png` from a folder that holds the unpacked packages `@iconify-json/*` by
+    set name.
 
     Raises:
         KeyError: a set lacks a concept's icon.
@@ -49,10 +69,11 @@ def render(icons: Path) -> None:
 
     for style, package in STYLES.items():
         collection = json.loads((icons / package / "icons.json").read_text(encoding="utf-8"))
-        tiles = [_tile(resvg_py, collection, c.icon) for c in concepts()]
-        tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
-        sheet = np.stack(tiles).reshape(-1, COLUMNS, SIDE, SIDE, 4).swapaxes(1, 2).reshape(-1, COLUMNS * SIDE, 4)
-        Image.fromarray(sheet).save(SOURCES / f"sprites_{style}.png", optimize=True)
+        for sheet, names in {"sprites": [c.icon for c in concepts()], "album": _album_icons()}.items():
+            tiles = [_tile(resvg_py, collection, name) for name in names]
+            tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
+            laid = np.stack(tiles).reshape(-1, COLUMNS, SIDE, SIDE, 4).swapaxes(1, 2).reshape(-1, COLUMNS * SIDE, 4)
+            Image.fromarray(laid).save(SOURCES / f"{sheet}_{style}.png", optimize=True)
 
 
 def _tile(resvg_py: object, collection: dict, name: str) -> np.ndarray:

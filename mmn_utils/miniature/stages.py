@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -23,12 +23,13 @@ from timm.models.beit import Beit
 from torch import nn
 from transformers import GPTJForCausalLM, PreTrainedTokenizerFast
 
-from mmn_utils.miniature import bert, encoder, language_model, projection
+from mmn_utils.miniature import album, bert, clip, encoder, language_model, projection
 from mmn_utils.miniature.art import STYLES
 from mmn_utils.miniature.text import Corpus, train_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
-STEPS = {"language_model": 2_200, "vision_encoder": 3_000, "projection": 1_200, "untrained_control": 400, "bert": 2_000}
+STEPS = {"language_model": 2_200, "vision_encoder": 3_000, "projection": 4_000, "untrained_control": 400, "bert": 2_000}
+STEPS |= {"clip": 2_000, "clip_seed_1": 2_000, "clip_seed_2": 2_000, "clip_labels": 1_000, "clip_no_words": 1_500}
 """Optimiser steps of each stage, in the order in which the stages run."""
 Outcome = tuple[list[dict[str, float]], dict[str, float]]
 """A stage's log, and its held-out scores by name."""
@@ -161,12 +162,34 @@ def train_bert(shop: Workshop) -> Outcome:
     return log, {"masked-word loss": held_out}
 
 
+def _train_clip(shop: Workshop, stage: str, *, more_seed: int = 0, words: bool = True, labels: bool = False) -> Outcome:
+    """CLIP on the album (or, `labels`, its image tower on classes); scored on new pictures, zero-shot."""
+    pool = clip.Pool(shop.work, n=max(400, round(shop.scale * clip.N_PICTURES)), seed=shop.seed).draw()
+    tokenizer, seed = clip.tokenizer_of(pool.captions), shop.seed + more_seed
+    torch.manual_seed(seed)
+    model = clip.build(len(tokenizer)).to(shop.device)
+    module = clip.Labeller(model).to(shop.device) if labels else clip.Contrast(model)
+    batches = clip.Batches(pool, tokenizer, seed=seed, words=words)
+    log = clip.train(module, batches, n_steps=shop.n_steps(stage), checkpoint=shop.checkpoint(stage), seed=seed)
+    model = model.cpu().float().eval()
+    clip.save(model, tokenizer, shop.weights / stage)
+    if labels:
+        return log, {"held-out photos, right class": module.cpu().accuracy(facet="photo")}
+    scores = {facet: clip.zero_shot(model, tokenizer, facet=facet) for facet in album.FACETS}
+    return log, {f"zero-shot, {facet}": score["top 1"] for facet, score in scores.items()}
+
+
 STAGES = {
     "language_model": train_language_model,
     "vision_encoder": train_vision_encoder,
     "projection": train_projection,
     "untrained_control": train_untrained_control,
     "bert": train_bert,
+    "clip": partial(_train_clip, stage="clip"),
+    "clip_seed_1": partial(_train_clip, stage="clip_seed_1", more_seed=1),
+    "clip_seed_2": partial(_train_clip, stage="clip_seed_2", more_seed=2),
+    "clip_labels": partial(_train_clip, stage="clip_labels", words=False, labels=True),
+    "clip_no_words": partial(_train_clip, stage="clip_no_words", words=False),
 }
 
 NEEDS = {"projection": ("language_model", "vision_encoder"), "untrained_control": ("language_model", "vision_encoder")}

@@ -45,25 +45,25 @@ class Scene:
     """pattern and colour"""
 
 
-def ground_image(rng: np.random.Generator, pattern: str, colour: str) -> np.ndarray:
-    """A textured ground: float [64, 64, 3] in 0..255, with a random gradient and grain."""
+def ground_image(rng: np.random.Generator, pattern: str, colour: str, side: int = SIDE) -> np.ndarray:
+    """A textured ground: float [side, side, 3] in 0..255, with a random gradient and grain."""
     base = np.array(RGB[colour], dtype=np.float32) + rng.normal(0, 9, 3)
-    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE
+    y, x = np.mgrid[:side, :side].astype(np.float32) / side
     angle, period, phase = rng.uniform(0, np.pi), rng.uniform(0.08, 0.25), rng.uniform(0, 1, 2)
     u, v = (
         (np.cos(angle) * x + np.sin(angle) * y) / period + phase[0],
         (np.cos(angle) * y - np.sin(angle) * x) / period + phase[1],
     )
     texture = {
-        "plain": lambda: np.zeros((SIDE, SIDE)),
+        "plain": lambda: np.zeros((side, side)),
         "striped": lambda: (u % 1 < 0.5) * 1.0,
         "dotted": lambda: (np.hypot(u % 1 - 0.5, v % 1 - 0.5) < 0.28) * 1.0,
         "checked": lambda: ((u % 1 < 0.5) ^ (v % 1 < 0.5)) * 1.0,
-        "speckled": lambda: (rng.random((SIDE, SIDE)) < 0.12) * 1.0,
+        "speckled": lambda: (rng.random((side, side)) < 0.12) * 1.0,
     }[pattern]()
     contrast = rng.uniform(18, 42) * (1 if base.mean() < 130 else -1)
     gradient = rng.uniform(-18, 18) * (x - 0.5) + rng.uniform(-18, 18) * (y - 0.5)
-    grain = rng.normal(0, 3, (SIDE, SIDE))
+    grain = rng.normal(0, 3, (side, side))
     return base + (contrast * texture + gradient + grain)[..., None]
 
 
