@@ -215,6 +215,8 @@ class Profile:
         for key, text in (self.sources() | {f"data.{n}.split": s.split for n, s in self.data.items()}).items():
             if not text or not is_plain(text):
                 raise ProfileError(f"{self.file}: {key} is {text!r}, which is empty or has a control character")
+        for source in filter(self.is_file_source, self.sources().values()):
+            self.path(source)
 
     def check_revisions(self) -> None:
         """Refuse a model of the hub that is not pinned."""

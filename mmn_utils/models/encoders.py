@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmn_utils.models.hub import from_pretrained, load_pretrained
-from mmn_utils.models.weights import WeightsError
+from mmn_utils.models.weights import WeightsError, why
 from mmn_utils.profiles import pinned
 
 
@@ -52,7 +52,9 @@ class TimmEncoder:
         try:
             return cls(model=timm.create_model(name, pretrained=True, num_classes=0, cache_dir=cache), name=source)
         except Exception as error:  # what timm raises depends on where it stumbles
-            raise WeightsError(f"{source} cannot be loaded by timm: {error}. Copy it again, or name another") from error
+            raise WeightsError(
+                f"{source} cannot be loaded by timm: {why(error)}. Copy it again, or name another"
+            ) from error
 
     @property
     def width(self) -> int:
@@ -117,7 +119,9 @@ def _timm_name(source: str, revision: str | None) -> str:
     """What timm calls a folder with safetensors, a repository of the hub at a revision, or a model of its own."""
     if Path(source).is_absolute():
         if not (Path(source) / "model.safetensors").is_file():
-            raise WeightsError(f"{source} has no model.safetensors, the one kind of weights read from a timm folder")
+            raise WeightsError(
+                f"{source} has no model.safetensors, the one kind of weights read from a timm folder: save it as that"
+            )
         return f"local-dir:{source}"
     revision = pinned(source, revision)
     if source.startswith("hf-hub:"):

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from mmn_utils.models.weights import WeightsError
+from mmn_utils.models.weights import WeightsError, why
 from mmn_utils.profiles import pinned
 
 
@@ -50,9 +50,10 @@ def from_pretrained(auto_class: Any, source: str, *, revision: str | None, cache
             source, revision=revision, cache_dir=cache, trust_remote_code=False, **options
         )
     except Exception as error:  # the libraries below raise whatever comes, down to plain Exception
-        why = "it needs code of its own, which is never run" if "trust_remote_code" in str(error) else error
         remedy = "copy the folder again" if local else f"fetch it again into {cache}"
-        raise WeightsError(f"{auto_class.__name__} cannot load {source}: {why}; {remedy}, or name another") from error
+        raise WeightsError(
+            f"{auto_class.__name__} cannot load {source}: {why(error)}; {remedy}, or name another"
+        ) from error
 
 
 @contextlib.contextmanager

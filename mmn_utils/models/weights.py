@@ -116,13 +116,21 @@ def load_tensors(path: Path, checksum: str | None = None) -> dict[str, torch.Ten
     try:
         tensors = load_file(path) if path.suffix == ".safetensors" else _load_state_dict(path)
     except Exception as error:  # torch's reader raises whatever comes: UnpicklingError, RuntimeError, KeyError, ...
-        raise WeightsError(f"{path} cannot be read as named tensors and nothing else: {error}. {REMEDY}") from error
+        raise WeightsError(
+            f"{path} cannot be read as named tensors and nothing else: {why(error)}. {REMEDY}"
+        ) from error
     if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
         raise WeightsError(f"{path} should hold a state dict (names to tensors), found {type(tensors).__name__}")
     for name, tensor in tensors.items():
         if tensor.nbytes > path.stat().st_size:  # one number, repeated by a stride of 0, can pose as any shape
             raise WeightsError(f"{path}: {name} claims {tensor.nbytes:,} bytes, more than the whole file. {REMEDY}")
     return tensors
+
+
+def why(error: Exception) -> str:
+    """What a library says of its failure, less the advice to run whatever came with the weights."""
+    advice = any(option in str(error).lower() for option in ("trust_remote_code", "weights_only", "weights only"))
+    return "damaged, or in need of code that came with it, which is never run" if advice else str(error)
 
 
 def _load_state_dict(path: Path) -> Any:
