@@ -7,16 +7,23 @@ from mmn_utils.clip_neurons import forward, frozen, neuron_activations, neuron_m
 
 
 def tiny_clip(layers=(1, 1, 2, 2), width=8, image_size=64, seed=0):
-    """A CLIP with random weights in every branch; fresh ones would have residual branches that add nothing."""
+    """A CLIP with random weights, its branches open and its batch norms fed with noise, so that activations have the
+    size that they have in trained models.
+    """
     torch.manual_seed(seed)
     model = CLIP(
         embed_dim=16,
         vision_cfg=CLIPVisionCfg(layers=list(layers), width=width, image_size=image_size, head_width=64),
         text_cfg=CLIPTextCfg(context_length=8, vocab_size=50, width=16, heads=2, layers=1),
     )
-    for name, weight in model.visual.named_parameters():
-        if name.endswith("bn3.weight"):
-            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    norms = [module for module in model.visual.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.visual(torch.nn.functional.interpolate(torch.randn(16, 3, 8, 8), size=image_size))
+    for norm in norms:
+        norm.momentum = 0.1
     return model
 
 
@@ -61,8 +68,10 @@ def test_a_whole_pass_keeps_the_same_as_one_without_the_pool(model, images):
 
 def test_pools_and_batches(model, images):
     maps = neuron_maps(model, images, batch_size=2)
-    torch.testing.assert_close(neuron_activations(model, images, batch_size=1), maps.flatten(2).max(2).values)
-    torch.testing.assert_close(neuron_activations(model, images, pool="mean"), maps.flatten(2).sum(2) / 4)
+    close = {"atol": 1e-4, "rtol": 1e-4}  # convolutions add up in another order in batches of another size
+    largest, mean = neuron_activations(model, images, batch_size=1), neuron_activations(model, images, pool="mean")
+    torch.testing.assert_close(largest, maps.flatten(2).max(2).values, **close)
+    torch.testing.assert_close(mean, maps.flatten(2).sum(2) / 4, **close)
     with pytest.raises(ValueError, match="'max' or 'mean', found 'sum'"):
         neuron_activations(model, images, pool="sum")
 
