@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,18 @@ from mmn_utils.data import CocoScenes
 from mmn_utils.decoding import decode_units, interpretable_units
 from mmn_utils.models.captioner import Captioner
 from mmn_utils.neurons import NeuronId, last_logits, record
+from mmn_utils.sweeps import Sweeps, digest
 
 FIELDS = ("layer", "unit", "patch", "score")
+
+
+def captions(captioner: Captioner, scenes: CocoScenes, ids: Sequence[int], *, sweep: Sweeps) -> pd.DataFrame:
+    """What the captioner says of each image; columns: image, caption. Images that cannot be read are left out."""
+
+    def said(images: list[int]) -> pd.DataFrame:
+        return pd.DataFrame({"image": images, "caption": captioner.caption([scenes.image(i) for i in images])})
+
+    return sweep("captions", said, ids, **_inputs(captioner, scenes)).table()
 
 
 def targets_table(
@@ -87,6 +98,38 @@ def rank_neurons(
     units, pairs = zip(*found, strict=True)
     back = torch.cat(order).argsort()
     return _joined(units, back), _joined(pairs, back)
+
+
+def attributions(
+    captioner: Captioner,
+    scenes: CocoScenes,
+    ids: Sequence[int],
+    targets: pd.DataFrame,
+    *,
+    sweep: Sweeps,
+    **choice: Any,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of `rank_neurons`, units and pairs, for the images of `targets`, from `ids` that `captions` went over.
+
+    Images are encoded in the shards that they were captioned in, whichever of them are explained, so that the same
+    numbers come out. `choice`: what else `rank_neurons` takes.
+    """
+    asked = dict(zip(targets["image"].tolist(), targets_of(targets), strict=True))
+
+    def ranked(images: list[int]) -> pd.DataFrame:
+        places = [place for place, i in enumerate(images) if i in asked]
+        if not places:
+            return pd.DataFrame()
+        explained = [images[place] for place in places]
+        prompts = captioner.image_prompts([scenes.image(i) for i in images])[places]
+        both = rank_neurons(captioner, prompts, [asked[i] for i in explained], **choice)
+        tables = [ranking_table(found, explained) for found in both]
+        return pd.concat([table.assign(pair=pair) for pair, table in enumerate(tables)], ignore_index=True)
+
+    parameters = choice | {"targets": digest([(i, target.token, target.before) for i, target in asked.items()])}
+    rows = sweep("attributions", ranked, ids, **_inputs(captioner, scenes), parameters=parameters).table()
+    units, pairs = (rows[rows["pair"] == pair].drop(columns="pair").reset_index(drop=True) for pair in (0, 1))
+    return units, pairs
 
 
 def ranking_table(ranking: Ranking, images: Sequence[int]) -> pd.DataFrame:
@@ -239,6 +282,12 @@ def unit_activations(captioner: Captioner, image_prompts: Tensor, units: Ranking
     layers = torch.stack([activations.float().cpu() for activations in kept])
     images = torch.arange(len(image_prompts))[:, None]
     return layers[units.layer, images, :, units.unit]
+
+
+def _inputs(captioner: Captioner, scenes: CocoScenes) -> dict[str, Any]:
+    """What a sweep over scenes by a captioner depends on, for its key."""
+    data = {"folder": scenes.folder.name, "split": scenes.split, "n": len(scenes)}
+    return {"models": (captioner.encoder.model, captioner.projection, captioner.language_model), "data": data}
 
 
 def _first(table: pd.DataFrame, n: int) -> pd.DataFrame:

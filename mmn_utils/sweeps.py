@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -218,7 +219,8 @@ def _pieces(compute: Compute, items: list) -> tuple[list, list[tuple[Any, str]]]
 def _reason(error: Exception, item: Any) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         raise SweepError(f"item {item!r} alone is too much for the memory: take a smaller model or image") from error
-    return f"{type(error).__name__}: {error}"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error}, at {Path(place.filename).name}:{place.lineno}"
 
 
 def _joined(pieces: list) -> Any:

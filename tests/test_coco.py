@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -28,6 +29,11 @@ def folder(tmp_path):
     (annotations / "instances_val.json").write_text(json.dumps(instances))
     (annotations / "captions_val.json").write_text(json.dumps({"images": records, "annotations": said}))
     return tmp_path
+
+
+def test_another_process_reads_the_annotations_itself(folder):
+    sent = pickle.dumps(CocoScenes(folder))
+    assert len(sent) < 300 and pickle.loads(sent).captions(7) == ["A light.", "One light."]
 
 
 def test_reads_what_was_written(folder, capsys):

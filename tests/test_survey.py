@@ -1,5 +1,6 @@
 """Attribution over many images: the tables, and what is read out of them."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmn_utils import captioning, profiles, survey
 from mmn_utils.attribution import Ranking, Target, attribute, target_batches, top_pairs, top_units
 from mmn_utils.models import Captioner
 from mmn_utils.neurons import last_logits, record
+from mmn_utils.sweeps import Sweeps
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,75 @@ def test_one_pass_gives_both_rankings_in_the_images_order(captioner, ranked):
             expected = rank(g, k)
             assert torch.allclose(found.score[batch.images], expected.score, rtol=1e-3, atol=1e-6)
             assert torch.equal(found.flat(64)[batch.images][:, :3], expected.flat(64)[:, :3])
+
+
+class Pictures:
+    """Scenes of which one, perhaps, cannot be read."""
+
+    folder, split = Path("pictures"), "val"
+
+    def __init__(self, n, broken=None):
+        self.pictures, self.broken = replicas.images(n), broken
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def image(self, i):
+        if i == self.broken:
+            raise OSError(f"image {i} cannot be read")
+        return self.pictures[i]
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMN_ROOT", str(tmp_path / "root"))
+    return Sweeps(profiles.read(replicas.save_paper_models(tmp_path)), "03_x")
+
+
+def explained(ids):
+    """Some images' targets, as a table; two lengths of context."""
+    rows = [{"image": i, "noun": "cat", "token": 7 + i % 3, "before": [5, 6][: 1 + i % 2]} for i in ids]
+    return pd.DataFrame(rows)
+
+
+def test_the_sweeps_give_what_one_pass_over_everything_gives(captioner, sweep):
+    scenes, ids = Pictures(40), list(range(40))
+    said = survey.captions(captioner, scenes, ids, sweep=sweep)
+    assert said["image"].tolist() == ids and said["caption"].tolist() == captioner.caption(scenes.pictures)
+    targets = explained([1, 2, 5, 31, 32, 39])
+    found = survey.attributions(captioner, scenes, said["image"], targets, sweep=sweep, n_units=12, n_pairs=9)
+    prompts = captioner.image_prompts(scenes.pictures)[targets["image"].tolist()]
+    whole = survey.rank_neurons(captioner, prompts, survey.targets_of(targets), n_units=12, n_pairs=9)
+    for table, ranking in zip(found, whole, strict=True):
+        expected = survey.ranking_table(ranking, targets["image"])
+        pd.testing.assert_frame_equal(table.drop(columns="score"), expected.drop(columns="score"))
+        assert np.allclose(table["score"], expected["score"], rtol=1e-3, atol=1e-6)
+
+
+def test_what_is_there_needs_no_captioner_and_another_ones_is_not_taken_for_it(captioner, sweep, monkeypatch):
+    scenes, ids = Pictures(5), [0, 1, 3]
+    said = survey.captions(captioner, scenes, ids, sweep=sweep)
+    monkeypatch.setattr(Captioner, "caption", lambda *_: pytest.fail("computed again"))
+    assert survey.captions(captioner, scenes, ids, sweep=sweep).equals(said)
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        survey.captions(captioning.with_random_projection(captioner, seed=1), scenes, ids, sweep=sweep)
+
+
+def test_an_image_that_cannot_be_read_is_left_out(captioner, sweep, capsys):
+    scenes = Pictures(6, broken=4)
+    said = survey.captions(captioner, scenes, range(6), sweep=sweep)
+    assert said["image"].tolist() == [0, 1, 2, 3, 5]
+    assert (
+        "1 of 6 items left out; the first: 4 (OSError: image 4 cannot be read, at test_survey.py:"
+        in capsys.readouterr().err
+    )
+
+
+def test_what_is_sent_to_a_worker_computes_the_same(captioner):
+    """Engines send the captioner along, weights and all."""
+    cloudpickle = pytest.importorskip("ray.cloudpickle", reason="ray is not installed: pip install ray")
+    sent = cloudpickle.loads(cloudpickle.dumps(captioner))
+    assert sent is not captioner and sent.caption(replicas.images(3)) == captioner.caption(replicas.images(3))
 
 
 def test_a_ranking_survives_the_table(ranked):

@@ -126,8 +126,12 @@ def test_a_bad_item_is_reported_and_counted_and_stays_left_out(tmp_path, capsys)
     compute = Squares(bad=[4])
     found = sweep(compute, range(10), folder=tmp_path, key=KEY, size=5)
     assert found.table()["item"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
-    assert found.bad == [(4, "OSError: image 4 cannot be read")]
-    assert "1 of 10 items left out; the first: 4 (OSError: image 4 cannot be read)" in capsys.readouterr().err
+    ((item, reason),) = found.bad
+    assert item == 4 and reason.startswith("OSError: image 4 cannot be read, at test_sweeps.py:")
+    assert (
+        "1 of 10 items left out; the first: 4 (OSError: image 4 cannot be read, at test_sweeps.py:"
+        in capsys.readouterr().err
+    )
     n_asked = len(compute.asked)
     again = sweep(compute, range(10), folder=tmp_path, key=KEY, size=5)
     assert again.bad == found.bad and len(compute.asked) == n_asked and "1 of 10" in capsys.readouterr().err
