@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from functools import partial
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,8 @@ Compute = Callable[[list], Any]
 """Gives a data frame, or tensors by name (first dimension: the item), for a list of items."""
 _ABOUT = "mmn_utils.sweep"
 _KEY = "key.json"
+_PATIENCE = 15
+"""Seconds to wait for another process that is at the same sweep."""
 
 
 @dataclass(frozen=True)
@@ -328,15 +331,24 @@ def _alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a")
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SweepError(f"{folder}: another process is computing this sweep; wait for it to end") from None
+        _hold(lock, folder)
         try:
             _clear(folder)
             yield
         finally:
             _clear(folder)
+
+
+def _hold(lock: IO, folder: Path) -> None:
+    """Take the lock; the kernel of a chapter whose engine was killed keeps it for a moment longer."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise SweepError(f"{folder}: another process is computing this sweep; wait for it to end") from None
+            time.sleep(0.1)
 
 
 def _clear(folder: Path) -> None:

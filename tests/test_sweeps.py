@@ -175,7 +175,9 @@ def test_no_items_are_refused(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_two_processes_do_not_share_a_sweep(tmp_path):
+def test_two_processes_do_not_share_a_sweep(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "_PATIENCE", 0.2)
+
     def within(items):
         with pytest.raises(SweepError, match="another process is computing this sweep"):
             table(tmp_path)
