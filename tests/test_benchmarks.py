@@ -1,10 +1,11 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import full_size, neurons, timing
+from benchmarks import compositional, full_size, neurons, timing
 
 
 def test_ratios_by_hand():
@@ -21,10 +22,13 @@ def test_repeats_are_interleaved_after_one_that_does_not_count():
 def test_the_command_writes_what_the_contract_says(tmp_path, monkeypatch, capsys):
     row = timing.compared([1.0], [2.0])
     monkeypatch.setattr(neurons, "all_benchmarks", lambda: {"neurons.attribution.vs_bare": row})
+    monkeypatch.setattr(compositional, "formulas", lambda: {"compositional.search.vs_loop": row})
     monkeypatch.setattr(command, "RESULTS", tmp_path / "results.json")
     command.main()
-    assert json.loads((tmp_path / "results.json").read_text()) == {"neurons.attribution.vs_bare": row}
-    assert "neurons.attribution.vs_bare" in capsys.readouterr().out
+    names = ["compositional.search.vs_loop", "neurons.attribution.vs_bare"]
+    assert json.loads((tmp_path / "results.json").read_text()) == dict.fromkeys(names, row)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)
 
 
 def test_nine_sizes_in_three_conditions():
@@ -47,3 +51,28 @@ def test_full_size_says_what_it_needs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="needs a GPU with 24 GB"):
         full_size.main([])
+
+
+def test_the_search_is_compared_with_a_loop_that_finds_the_same(monkeypatch):
+    monkeypatch.delenv("MMN_SNLI_DEV", raising=False)
+    small = {"n_pairs": 80, "n_words": 12, "n_neurons": 64, "sample": 64, "n_looped": 2, "repeats": 1}
+    rows = compositional.formulas(**small)
+    assert set(rows) == {f"compositional.search.vs_{name}" for name in ("loop", "bare_products", "bare_sums")}
+    assert all(row["text"] == "made up" and row["shape"] == [80, 27, 64] for row in rows.values())
+    wrong = lambda fires, truth: [(0.0, (0,))]  # noqa: E731
+    monkeypatch.setattr(compositional, "one_formula_after_the_other", wrong)
+    with pytest.raises(ValueError, match="the search and the loop disagree"):
+        compositional.formulas(**small)
+
+
+def test_the_made_up_text_is_like_the_real_one():
+    found = compositional.pair_concepts(*compositional.made_up_pairs(3_000))
+    assert found.truth.shape == (3_000, 4_003)
+    assert 0.003 < found.truth.mean() < 0.006  # SNLI: 0.0041
+    assert np.allclose(found.truth[:, -3:].mean(axis=0), [0.54, 0.22, 0.12], atol=0.15)
+
+
+def test_a_text_in_a_folder_is_taken(monkeypatch, tmp_path):
+    (tmp_path / "snli_1.0_dev.tok").write_text("A dog .\nA cat .\nMen ran .\nMen sat .\n")
+    monkeypatch.setenv("MMN_SNLI_DEV", str(tmp_path))
+    assert compositional.sentence_pairs(1) == ("SNLI dev", [["A", "dog", "."]], [["A", "cat", "."]])
