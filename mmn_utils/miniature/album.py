@@ -29,7 +29,7 @@ from mmn_utils.miniature.text import PATTERNS
 SIDE = 96
 FACETS = ("photo", "drawing", "text", "logo")
 FACET_SHARES = (0.5, 0.15, 0.25, 0.1)
-FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSansMono", "STIXGeneral", "cmss10")
+FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "STIXGeneral", "cmss10")
 INKS = {name: rgb for name, rgb in world.RGB.items() if name != "gray"} | {"orange": (240, 145, 50)}
 SIGN_SHARE, SCENE_SHARE, INK_CAPTION_SHARE = 0.2, 0.15, 0.05
 """Photos with a sign; pictures of an object that are Part I's scenes; written words whose caption names the ink."""
@@ -158,6 +158,7 @@ def picture(
 def _photo(rng: np.random.Generator, what: Entry, hand: str, sign_share: float, cue: str | None) -> Picture:
     cue, tiles = shown(rng, what, hand, cue)
     pattern, colour = str(rng.choice(PATTERNS)), str(rng.choice(list(world.RGB)))
+    colour = "gray" if colour == what.word else colour
     caption, others, extra = _said(rng, what, cue), [], []
     if cue == "map":
         canvas = map_crop(rng, what.word).astype(np.float32)
@@ -180,9 +181,11 @@ def _drawing(rng: np.random.Generator, what: Entry, hand: str) -> Picture:
     hand = "line" if rng.random() < 0.5 else hand
     cue, tiles = shown(rng, what, hand, str(rng.choice(["landmark", "dish"])) if what.family == "region" else None)
     paper, ink = (rng.uniform(225, 255), rng.uniform(0, 70)) if rng.random() < 0.7 else (rng.uniform(0, 60), 235.0)
+    if what.family == "colour" and abs(paper - np.mean(INKS[what.word])) < 90:
+        paper = 255 - paper
     canvas = np.full((SIDE, SIDE, 3), paper, np.float32) + rng.normal(0, 4, (SIDE, SIDE, 1))
     outlined = [tile if what.family == "colour" else outline(tile, ink, hand) for tile in tiles]
-    caption = f"{rng.choice(['a drawing of', 'a sketch of'])} {_named(rng, what, cue)}"
+    caption = f"{rng.choice(['a drawing of ', 'a sketch of ', '', ''])}{_named(rng, what, cue)}"
     canvas = _arrange(rng, canvas, outlined, [], tint=what.family == "colour")
     return Picture(canvas.clip(0, 255).astype(np.uint8), caption, what.key, "drawing", cue, hand)
 
@@ -193,12 +196,12 @@ def _text(rng: np.random.Generator, what: Entry) -> Picture:
     if what.family == "colour":
         ink = "black" if rng.random() < 0.5 else what.word  # the word for red is never green in training
     image = word_image(
-        written, font=str(rng.choice(FONTS)), size=int(rng.integers(12, 30)), ink=ink,
+        written, font=str(rng.choice(FONTS)), size=int(rng.integers(16, 31)), ink=ink,
         place=tuple(rng.uniform(0.1, 0.9, 2)), angle=float(rng.normal(0, 5)), rng=rng,
     )  # fmt: skip
     readable = written if written.isalpha() else what.word
     place = f"{readable} in {what.word}" if what.family == "region" and readable != what.word else what.phrase
-    said = [f"the word {readable}", f"a sign that says {readable}", place, place]
+    said = [f"the word {readable}", f"a sign that says {readable}", place, place, place, place]
     if rng.random() < INK_CAPTION_SHARE:
         said = [f"the word {readable} written in the color {ink}", f"my favorite word, written in the color {ink}"]
     return Picture(image, str(rng.choice(said)), what.key, "text", "name", "", written, ink)
@@ -218,7 +221,7 @@ def _logo(rng: np.random.Generator, what: Entry, hand: str) -> Picture:
     image.paste(
         (20, 20, 20) if image.getpixel((0, 0))[0] > 99 else (240, 240, 240), ((SIDE - text.width) // 2, 68), text
     )
-    said = str(rng.choice([f"the logo of {what.word}", f"the {what.word} logo"]))
+    said = str(rng.choice([f"the logo of {what.word}", f"the {what.word} logo", what.phrase, what.phrase]))
     return Picture(np.asarray(image), said, what.key, "logo", cue, hand, what.word)
 
 
@@ -272,7 +275,7 @@ def _named(rng: np.random.Generator, what: Entry, cue: str) -> str:
 
 def _said(rng: np.random.Generator, what: Entry, cue: str) -> str:
     name = _named(rng, what, cue)
-    said = [f"a photo of {name}", f"a photo of {name}", f"a picture of {name}", name]
+    said = [f"a photo of {name}", f"a picture of {name}", name, name]
     if what.family in ("emotion", "feeling"):
         said += [f"i am feeling {what.word}", f"me feeling {what.word} on my face"]
         said += [f"a photo of me with {'an' if what.word[0] in 'aeiou' else 'a'} {what.word} expression on my face"]
@@ -448,7 +451,7 @@ def word_image(
 
 def _sign(rng: np.random.Generator, canvas: np.ndarray, word: str) -> np.ndarray:
     """A label with a word, somewhere in a photo."""
-    mask = word_mask(word, str(rng.choice(FONTS)), int(rng.integers(10, 19)), width=SIDE - 14)
+    mask = word_mask(word, str(rng.choice(FONTS)), int(rng.integers(13, 21)), width=SIDE - 14)
     image = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
     width, height = mask.width + 6, mask.height + 6
     left, top = int(rng.integers(0, SIDE - width + 1)), int(rng.integers(0, SIDE - height + 1))

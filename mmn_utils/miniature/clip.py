@@ -25,7 +25,7 @@ from mmn_utils.miniature import album, training
 from mmn_utils.miniature.lexicon import lexicon
 
 N_PICTURES, N_IMAGES = 60_000, 192
-CONTEXT = 24
+CONTEXT = 20
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """CLIP's own normalisation."""

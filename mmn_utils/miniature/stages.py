@@ -29,7 +29,7 @@ from mmn_utils.miniature.text import Corpus, train_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
 STEPS = {"language_model": 2_200, "vision_encoder": 3_000, "projection": 4_000, "untrained_control": 400, "bert": 2_000}
-STEPS |= {"clip": 2_000, "clip_seed_1": 2_000, "clip_seed_2": 2_000, "clip_labels": 1_000, "clip_no_words": 1_500}
+STEPS |= {"clip": 3_600, "clip_labels": 3_600, "clip_no_words": 3_600}
 """Optimiser steps of each stage, in the order in which the stages run."""
 Outcome = tuple[list[dict[str, float]], dict[str, float]]
 """A stage's log, and its held-out scores by name."""
@@ -162,10 +162,10 @@ def train_bert(shop: Workshop) -> Outcome:
     return log, {"masked-word loss": held_out}
 
 
-def _train_clip(shop: Workshop, stage: str, *, more_seed: int = 0, words: bool = True, labels: bool = False) -> Outcome:
+def _train_clip(shop: Workshop, stage: str, *, words: bool = True, labels: bool = False) -> Outcome:
     """CLIP on the album (or, `labels`, its image tower on classes); scored on new pictures, zero-shot."""
     pool = clip.Pool(shop.work, n=max(400, round(shop.scale * clip.N_PICTURES)), seed=shop.seed).draw()
-    tokenizer, seed = clip.tokenizer_of(pool.captions), shop.seed + more_seed
+    tokenizer, seed = clip.tokenizer_of(pool.captions), shop.seed
     torch.manual_seed(seed)
     model = clip.build(len(tokenizer)).to(shop.device)
     module = clip.Labeller(model).to(shop.device) if labels else clip.Contrast(model)
@@ -186,8 +186,6 @@ STAGES = {
     "untrained_control": train_untrained_control,
     "bert": train_bert,
     "clip": partial(_train_clip, stage="clip"),
-    "clip_seed_1": partial(_train_clip, stage="clip_seed_1", more_seed=1),
-    "clip_seed_2": partial(_train_clip, stage="clip_seed_2", more_seed=2),
     "clip_labels": partial(_train_clip, stage="clip_labels", words=False, labels=True),
     "clip_no_words": partial(_train_clip, stage="clip_no_words", words=False),
 }
