@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from tiny_book import TinyBook, notebook
 
 from mmn_utils import execute, freshness, profiles, results
+from mmn_utils.data.album import Album
 from mmn_utils.data.coco import CocoScenes
 from mmn_utils.models.captioner import load_encoder, load_language_model, load_projection, load_tokenizer
 from mmn_utils.models.weights import WeightsError, verify_folder
@@ -383,6 +384,31 @@ def test_an_image_that_is_a_folder(tmp_path):
         read_image(tmp_path / "a.png")
 
 
+ALBUM = {"concepts": [{"key": "a", "word": "a", "family": "f", "prompt": "a", "written": ["a"]}]}
+ALBUM["pictures"] = [{"file": "a.png", "concept": "a", "facet": "photo"}]
+ALBUMS = {
+    "an album that is not JSON": (b"{", "album.json cannot be read as JSON"),
+    "an album that is a list": (b"[]", "album.json: expected a list 'concepts' of records"),
+    "an album without pictures": (ALBUM | {"pictures": []}, "album.json: expected a list 'pictures' of records"),
+    "a picture without a file": (ALBUM | {"pictures": [{"concept": "a"}]}, "album.json: expected a list 'pictures'"),
+    "a picture of no concept": (
+        ALBUM | {"pictures": [{**ALBUM["pictures"][0], "concept": "b"}]}, "picture of 'b', which is no listed concept"
+    ),
+    "a picture elsewhere": (
+        ALBUM | {"pictures": [{**ALBUM["pictures"][0], "file": "../../b.png"}]}, "'../../b.png' does not name a place"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ALBUMS)
+def test_albums(tmp_path, kind):
+    content, message = ALBUMS[kind]
+    (tmp_path / "album.json").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    with pytest.raises(ValueError) as caught:
+        Album(tmp_path).image(0)
+    assert message in str(caught.value)
+
+
 def test_photographs_of_any_camera_are_small_enough():
     assert MOST_PIXELS > 100_000_000
 
@@ -721,18 +747,5 @@ def test_a_read_only_folder(open_folder, monkeypatch):
 
 
 def test_sixty_kinds_and_more():
-    tables = (
-        PROFILES,
-        CHANGES,
-        BOOKS,
-        NOT_JSON,
-        RECORDS,
-        IMAGES,
-        CHECKPOINTS,
-        LISTS,
-        FOLDERS,
-        NUMBERS,
-        KEPT,
-        MANIFESTS,
-    )
-    assert sum(map(len, tables)) >= 60
+    files = (NOT_JSON, RECORDS, ALBUMS, IMAGES, CHECKPOINTS, LISTS, FOLDERS, KEPT, MANIFESTS)
+    assert sum(map(len, (PROFILES, CHANGES, BOOKS, NUMBERS, *files))) >= 60

@@ -20,10 +20,28 @@ def test_permissions_are_least():
     granted = {name: job["permissions"] for name, job in JOBS.items()}
     assert granted == {
         "miniature": {"contents": "read"},
+        "audit": {"contents": "read"},
         "paper": {"contents": "read"},
         "deploy": {"pages": "write", "id-token": "write"},
     }
     assert "pull_request_target" not in TEXT and "secrets." not in TEXT
+
+
+def test_nothing_that_others_write_reaches_a_shell():
+    """Titles, branch names and inputs are `${{ github.event... }}`: none stands in a command."""
+    commands = [step.get("run", "") for job in JOBS.values() for step in job["steps"]]
+    assert commands and not [command for command in commands if "${{" in command]
+
+
+def test_no_job_keeps_the_credentials_of_its_checkout():
+    checkouts = [s for job in JOBS.values() for s in job["steps"] if s.get("uses", "").startswith("actions/checkout@")]
+    assert len(checkouts) == 3 and all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+def test_dependencies_are_audited_for_every_push_and_weekly():
+    (command,) = (step["run"] for step in JOBS["audit"]["steps"] if "run" in step)
+    assert re.fullmatch(r"pipx run pip-audit==[\d.]+ --no-deps --disable-pip --requirement constraints\.txt", command)
+    assert JOBS["audit"]["if"] == "github.event_name != 'workflow_dispatch'"
 
 
 def test_pull_requests_never_reach_the_gpu_runner():

@@ -5,7 +5,6 @@ the words that mean it, `icons`: for a feeling, the cues it is made of). `pictur
 `concept`, `facet`, `caption`; and, as far as known, `cue`, `hand`, `written`, `ink`, `others`).
 """
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 
 from mmn_utils.data.scenes import drawn
 from mmn_utils.profiles import Profile, ProfileError, nearest
+from mmn_utils.untrusted import inside, read_image, read_json
 
 NEEDED = {"concepts": {"key", "word", "family", "prompt", "written"}, "pictures": {"file", "concept", "facet"}}
 
@@ -31,9 +31,10 @@ class Album:
         self.folder, file = folder, folder / "album.json"
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist; an album is a folder with album.json and its images")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         for name, keys in NEEDED.items():
-            if not content.get(name) or not keys <= set(content[name][0]):
+            records = content.get(name) if isinstance(content, dict) else None
+            if not isinstance(records, list) or not records or not all(map(keys.issubset, records)):
                 raise ValueError(f"{file}: expected a list {name!r} of records with {', '.join(sorted(keys))}")
         self.concepts = pd.DataFrame(content["concepts"]).set_index("key", drop=False)
         """One row a concept, by key."""
@@ -44,8 +45,7 @@ class Album:
 
     def image(self, number: int) -> Image.Image:
         """Picture `number`, RGB."""
-        with Image.open(self.folder / self.pictures.file.iloc[number]) as image:
-            return image.convert("RGB")
+        return read_image(inside(self.folder, self.pictures.file.iloc[number]))
 
     def images(self, numbers: Sequence[int]) -> list[Image.Image]:
         """Several pictures, RGB."""
