@@ -19,7 +19,7 @@ test: $(VENV)/.test  ## the test suite, without the browser
 pages: $(VENV)/.test  ## look at every built page in headless Chromium
 	$(BIN)/python -m pytest -q tests/pages $(PYTEST_ARGS)
 
-benchmark: $(VENV)/.test  ## time us beside our peers
+benchmark: $(VENV)/.benchmark  ## time us beside our peers
 	@test -d benchmarks || { echo 'make benchmark: there are no benchmarks yet'; exit 2; }
 	$(BIN)/python -m benchmarks
 
@@ -54,6 +54,10 @@ $(VENV)/.book: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.book
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+$(VENV)/.benchmark: $(VENV)/.test
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmark]'
 	@touch $@
 
 $(VENV)/.train: $(VENV)/.book

@@ -6,16 +6,19 @@ shifted, scaled and turned copy of $x$ excites. Every image of a batch has an ob
 share one pass. Constants are those of the authors' library, Lucid (Olah, Mordvintsev, Schubert 2017).
 """
 
+import copy
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from mmn_utils.clip_neurons import Recording, forward, frozen, normalised, pre_relu, tower
+from mmn_utils.clip_neurons import Recording, forward, normalised, pre_relu, tower
 
 CHANGE = 0.01
 """Standard deviation of the coefficients that an image starts from."""
@@ -66,7 +69,9 @@ class Robustness:
         window = size + 2 * self.pad - sum(self.jitter)
         canvas = (scale * window - self.last_jitter)[:, None].to(images.device)
         place = F.affine_grid(_affine(angle, scale, last * 2 / size).to(images), images.shape, align_corners=False)
-        inside = (place.abs().amax(3) <= window / size) & (_offsets(size, images) <= canvas[..., None] / size)
+        inside = (torch.maximum(*place.abs().unbind(3)) <= window / size) & (
+            _offsets(size, images) <= canvas[..., None] / size
+        )
         place = place + (shift * 2 / size).to(images)[:, None, None]
         return (0.5 + F.grid_sample(images - 0.5, place, align_corners=False)) * inside[:, None]
 
@@ -183,7 +188,7 @@ def visualize(
     """
     if not steps or min(steps) < 0:
         raise ValueError(f"steps: expected numbers of steps from 0 on, found {sorted(steps)}")
-    visual = tower(model)
+    visual = folded(tower(model))
     size = size or _size(visual)
     coefficients = noise(objective.n_images, size, seed=seed).to(visual.conv1.weight.device).requires_grad_()
     settings = {
@@ -193,17 +198,16 @@ def visualize(
         "grey": grey,
     }
     found = {}
-    with frozen(visual):
-        for step in tqdm(range(max(steps) + 1), desc="growing images", disable=None, leave=False):
-            if step in steps:
-                found[step] = pixels(coefficients).detach().cpu()
-            if step < max(steps):
-                uphill(model, objective, coefficients, **settings)
+    for step in tqdm(range(max(steps) + 1), desc="growing images", disable=None, leave=False):
+        if step in steps:
+            found[step] = pixels(coefficients).detach().cpu()
+        if step < max(steps):
+            uphill(visual, objective, coefficients, **settings)
     return found
 
 
 def uphill(
-    model: nn.Module,
+    visual: nn.Module,
     objective: Objective,
     coefficients: Tensor,
     *,
@@ -214,13 +218,26 @@ def uphill(
 ) -> None:
     """One step: transform each image, one pass there and back, move its `coefficients`, which `optimizer` holds."""
     images = pixels(coefficients)
-    seen = normalised(robustness(images, generator), model)
-    with pre_relu(model, layers=objective.layers) as kept:
-        forward(tower(model), seen.contiguous(memory_format=torch.channels_last))
+    seen = normalised(robustness(images, generator), visual)
+    with pre_relu(visual, layers=objective.layers) as kept:
+        forward(visual, seen.contiguous(memory_format=torch.channels_last))
     gain = objective.score(kept).sum() - grey * (images - 0.5).square().mean((1, 2, 3)).sum()
     optimizer.zero_grad()
     (-gain).backward()
     optimizer.step()
+
+
+def folded(visual: nn.Module) -> nn.Module:
+    """A frozen copy in evaluation mode, its batch norms made part of the convolutions before them: the same neurons up
+    to rounding, in less time.
+    """
+    copied = copy.deepcopy(visual).eval().requires_grad_(False)
+    for module in list(copied.modules()):
+        for (name, conv), (next_name, norm) in pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, next_name, nn.Identity())
+    return copied.to(memory_format=torch.channels_last)
 
 
 def _scale(size: int) -> Tensor:

@@ -1,11 +1,12 @@
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import compositional, full_size, neurons, timing
+from benchmarks import compositional, features, full_size, neurons, timing
 
 
 def test_ratios_by_hand():
@@ -23,9 +24,10 @@ def test_the_command_writes_what_the_contract_says(tmp_path, monkeypatch, capsys
     row = timing.compared([1.0], [2.0])
     monkeypatch.setattr(neurons, "all_benchmarks", lambda: {"neurons.attribution.vs_bare": row})
     monkeypatch.setattr(compositional, "formulas", lambda: {"compositional.search.vs_loop": row})
+    monkeypatch.setattr(features, "all_benchmarks", lambda: {"features.step.vs_bare": row})
     monkeypatch.setattr(command, "RESULTS", tmp_path / "results.json")
     command.main()
-    names = ["compositional.search.vs_loop", "neurons.attribution.vs_bare"]
+    names = ["compositional.search.vs_loop", "neurons.attribution.vs_bare", "features.step.vs_bare"]
     assert json.loads((tmp_path / "results.json").read_text()) == dict.fromkeys(names, row)
     printed = capsys.readouterr().out
     assert all(name in printed for name in names)
@@ -76,3 +78,18 @@ def test_a_text_in_a_folder_is_taken(monkeypatch, tmp_path):
     (tmp_path / "snli_1.0_dev.tok").write_text("A dog .\nA cat .\nMen ran .\nMen sat .\n")
     monkeypatch.setenv("MMN_SNLI_DEV", str(tmp_path))
     assert compositional.sentence_pairs(1) == ("SNLI dev", [["A", "dog", "."]], [["A", "cat", "."]])
+
+
+def test_a_step_of_feature_visualisation_is_timed_even_without_its_peer(monkeypatch, capsys):
+    monkeypatch.setattr(features, "N_STEPS", 1)
+    monkeypatch.setitem(sys.modules, "lucent", None)  # as if it were not installed
+    rows = features.step(repeats=1)
+    assert list(rows) == ["features.step.vs_bare"] and rows["features.step.vs_bare"]["ours"] > 0
+    assert "vs_lucent is left out" in capsys.readouterr().out
+
+
+def test_the_bare_pass_goes_down_to_the_images():
+    visual = features.tower(width=8)
+    images = torch.rand(1, 3, 96, 96).to(features.DEVICE)
+    assert features.bare_pass(visual, images).shape == images.shape
+    assert not any(weight.requires_grad for weight in visual.parameters())

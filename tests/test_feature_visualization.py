@@ -116,6 +116,15 @@ def test_each_image_is_moved_by_its_own():
     assert all((a - b).abs().mean() > 0.01 for a, b in itertools.combinations(moved, 2))
 
 
+def test_folded_batch_norms_leave_the_neurons_alone(model):
+    images = torch.randn(2, 3, 64, 64, generator=drawn())
+    folded = fv.folded(model.visual)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.visual.modules())
+    torch.testing.assert_close(neuron_maps(folded, images), neuron_maps(model, images), atol=1e-3, rtol=1e-3)
+    assert not any(weight.requires_grad for weight in folded.parameters())
+
+
 def test_objectives_by_hand():
     maps = torch.arange(2 * 2 * 9.0).view(2, 2, 3, 3)
     kept = Recording(maps)
