@@ -6,6 +6,7 @@ import struct
 import xml.etree.ElementTree as ElementTree
 from contextlib import suppress
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -22,7 +23,7 @@ from mdit_py_plugins.myst_role import myst_role_plugin
 from pycocotools import mask as pycoco
 from test_bad_input import IMAGES, dataset, everything, noise, saved
 
-from mmn_utils import neuron_plots, plots, profiles, results
+from mmn_utils import execute, neuron_plots, plots, profiles, results
 from mmn_utils.data.coco import mask_of, run_lengths
 from mmn_utils.models.weights import WeightsError, load_tensors, verify_folder
 from mmn_utils.untrusted import as_markdown, as_visible, is_plain, read_image, read_json, read_yaml
@@ -297,6 +298,18 @@ def test_markdown_shows_texts_to_the_letter(text):
     assert read.tags == {"table", "thead", "tr", "th", "tbody", "td"} and not read.names
     shown = as_visible(" ".join(text.splitlines()))
     assert "".join(read.text.split()) == "".join(f"ab{shown}end".split())
+
+
+@few
+@given(texts)
+def test_the_status_page_shows_units_to_the_letter(tmp_path, unit):
+    record = {"value": 1.0, "low": None, "high": None, "n": 3, "unit": unit, "paper": None, "chapter": "01_first"}
+    (tmp_path / "numbers.json").write_bytes(results.as_json({"a.b": record}).encode("utf-8", "replace"))
+    book = SimpleNamespace(chapters=[], profile=SimpleNamespace(name="tiny"), results=tmp_path)
+    page = Read(markdown.render(execute.status_page(book)))
+    assert page.tags <= {"h1", "h2", "p", "code", "table", "thead", "tr", "th", "tbody", "td"}
+    shown = as_visible(" ".join(unit.encode("utf-8", "replace").decode().splitlines()))
+    assert "".join(f"a.b1{shown}3".split()) in "".join(page.text.split())
 
 
 @some

@@ -40,7 +40,8 @@ def test_no_job_keeps_the_credentials_of_its_checkout():
 
 def test_dependencies_are_audited_for_every_push_and_weekly():
     (command,) = (step["run"] for step in JOBS["audit"]["steps"] if "run" in step)
-    assert re.fullmatch(r"pipx run pip-audit==[\d.]+ --no-deps --disable-pip --requirement constraints\.txt", command)
+    strictly = "--strict --no-deps --disable-pip --requirement constraints.txt"
+    assert re.fullmatch(rf"pipx run pip-audit==[\d.]+ {re.escape(strictly)}", command)
     assert JOBS["audit"]["if"] == "github.event_name != 'workflow_dispatch'"
 
 
