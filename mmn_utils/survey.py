@@ -4,12 +4,14 @@
 `pairs`: the best units, and the best (unit, patch) pairs, of each image. `decoded`: what each unit of the model says.
 """
 
+import hashlib
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
@@ -29,6 +31,7 @@ from mmn_utils.data import CocoScenes
 from mmn_utils.decoding import decode_units, interpretable_units
 from mmn_utils.models.captioner import Captioner
 from mmn_utils.neurons import NeuronId, last_logits, record
+from mmn_utils.selectivity import image_means
 from mmn_utils.sweeps import Sweeps, digest
 
 FIELDS = ("layer", "unit", "patch", "score")
@@ -130,6 +133,22 @@ def attributions(
     rows = sweep("attributions", ranked, ids, **_inputs(captioner, scenes), parameters=parameters).table()
     units, pairs = (rows[rows["pair"] == pair].drop(columns="pair").reset_index(drop=True) for pair in (0, 1))
     return units, pairs
+
+
+def mean_activations(
+    captioner: Captioner, images: Sequence[Image.Image], *, sweep: Sweeps, batch_size: int = 32
+) -> Tensor:
+    """`selectivity.image_means` of images from anywhere, float [image, unit]."""
+
+    def means(places: list[int]) -> dict[str, Tensor]:
+        prompts = captioner.image_prompts([images[place] for place in places])
+        return {"means": image_means(captioner.language_model, prompts, batch_size=batch_size)}
+
+    seen = hashlib.sha256()
+    for image in images:
+        seen.update(f"{image.mode} {image.size} ".encode() + image.tobytes())
+    made = sweep("activations", means, range(len(images)), models=_models(captioner), size=64, data=seen.hexdigest())
+    return made.tensors()["means"]
 
 
 def ranking_table(ranking: Ranking, images: Sequence[int]) -> pd.DataFrame:
@@ -287,7 +306,11 @@ def unit_activations(captioner: Captioner, image_prompts: Tensor, units: Ranking
 def _inputs(captioner: Captioner, scenes: CocoScenes) -> dict[str, Any]:
     """What a sweep over scenes by a captioner depends on, for its key."""
     data = {"folder": scenes.folder.name, "split": scenes.split, "n": len(scenes)}
-    return {"models": (captioner.encoder.model, captioner.projection, captioner.language_model), "data": data}
+    return {"models": _models(captioner), "data": data}
+
+
+def _models(captioner: Captioner) -> tuple[nn.Module, ...]:
+    return captioner.encoder.model, captioner.projection, captioner.language_model
 
 
 def _first(table: pd.DataFrame, n: int) -> pd.DataFrame:

@@ -101,6 +101,16 @@ def test_an_image_that_cannot_be_read_is_left_out(captioner, sweep, capsys):
     )
 
 
+def test_activations_of_any_images(captioner, sweep):
+    images = replicas.images(70)
+    found = survey.mean_activations(captioner, images, sweep=sweep)
+    with torch.no_grad(), record(captioner.language_model) as kept:
+        last_logits(captioner.language_model, captioner.image_prompts(images))
+    assert torch.allclose(found, torch.cat([layer.mean(1) for layer in kept], dim=1), rtol=1e-3, atol=1e-6)
+    assert survey.mean_activations(captioner, images, sweep=sweep).equal(found)
+    assert not survey.mean_activations(captioner, images[::-1], sweep=sweep).equal(found)
+
+
 def test_what_is_sent_to_a_worker_computes_the_same(captioner):
     """Engines send the captioner along, weights and all."""
     cloudpickle = pytest.importorskip("ray.cloudpickle", reason="ray is not installed: pip install ray")
