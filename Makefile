@@ -5,6 +5,8 @@ VENV    ?= .venv
 # Where to take torch from, if not from the default index, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 BIN  := $(VENV)/bin
+# The peer of feature visualisation, with the two packages that it imports: it names more, and only old ones.
+LUCENT = torch-lucent==0.1.8 kornia==0.4.1 decorator==5.3.1
 TORCH = $(shell sed -n '/^torch==/p' constraints.txt)
 SHELL := /bin/bash
 
@@ -57,7 +59,7 @@ $(VENV)/.test: $(VENV)/.book
 	@touch $@
 
 $(VENV)/.benchmark: $(VENV)/.test
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmark]'
+	-$(BIN)/python -m pip install -q --no-deps $(LUCENT)
 	@touch $@
 
 $(VENV)/.train: $(VENV)/.book

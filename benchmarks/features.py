@@ -1,7 +1,7 @@
 """Part II on a random tower of the miniature's size: one step of feature visualisation.
 
 `bare` is the tower's forward and backward pass alone on a batch of the same size. Lucent, the published PyTorch port of
-Lucid (the extra `benchmark`), takes its own step: as many images of the same size, its standard transforms, the mean of
+Lucid, takes its own step: as many images of the same size, its standard transforms, the mean of
 a channel of the same block. Weights are frozen for all three, which spares Lucent their gradients.
 """
 
@@ -16,6 +16,7 @@ from mmn_utils.clip_neurons import frozen
 
 UNITS = (3, 70, 140, 210, 280, 350, 420, 490)
 SIZE, N_STEPS = 96, 16
+INSTALL = "pip install --no-deps torch-lucent==0.1.8 kornia==0.4.1 decorator  # as `make benchmark` does"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # where Lucent puts its images
 
 
@@ -39,7 +40,7 @@ def lucents(visual: nn.Module) -> Callable[[int], object] | None:
     try:
         from lucent.optvis import objectives, param, render
     except ImportError as problem:
-        print(f"features.step.vs_lucent is left out ({problem}): pip install 'mmn-utils[benchmark]'")
+        print(f"features.step.vs_lucent is left out ({problem}): {INSTALL}")
         return None
 
     def run(n_steps: int) -> object:

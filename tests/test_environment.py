@@ -59,7 +59,7 @@ def test_environment_yml_asks_for_the_same():
     assert f"python{PROJECT['requires-python']}" in content
 
 
-@pytest.mark.parametrize("extra", [None, "benchmark", "book", "paper", "ray", "train", "test"])
+@pytest.mark.parametrize("extra", [None, "book", "paper", "ray", "train", "test"])
 def test_constraints_pin_every_requirement_within_its_bounds(extra):
     for name, requirement in requirements(*([extra] if extra else [])).items():
         assert name in pins(), f"constraints.txt lacks {name}"
