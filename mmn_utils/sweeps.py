@@ -36,11 +36,13 @@ import numpy as np
 import pandas as pd
 import pyarrow
 from pyarrow import parquet
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from mmn_utils import __version__, freshness, results
 from mmn_utils.engines import ENGINES, SweepError
 from mmn_utils.profiles import Profile
+from mmn_utils.untrusted import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -270,26 +272,30 @@ def _read(file: Path) -> tuple[dict[str, Any], Any]:
             f"{file} is damaged: its SHA-256 begins with {found}, its name says {expected}. "
             "Delete this one file and run again; the other shards are kept."
         )
-    if file.suffix == ".safetensors":
-        return _about_tensors(content), _tensors(content)
+    try:
+        about, result = (_from_safetensors if file.suffix == ".safetensors" else _from_parquet)(content)
+        if {*about} != {"key", "number", "bad"}:
+            raise ValueError(f"it says {sorted(about)} about itself")
+    except (pyarrow.ArrowException, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise SweepError(f"{file} is not a shard of a sweep ({error!r}): take it away and run again") from error
+    return about, result
+
+
+def _from_parquet(content: bytes) -> tuple[dict[str, Any], pd.DataFrame | None]:
     table = parquet.read_table(BytesIO(content))
     return json.loads(table.schema.metadata[_ABOUT.encode()]), table.to_pandas() if table.num_columns else None
 
 
-def _about_tensors(content: bytes) -> dict[str, Any]:
-    length = int.from_bytes(content[:8], "little")
-    return json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_ABOUT])
-
-
-def _tensors(content: bytes) -> "dict[str, Tensor]":
+def _from_safetensors(content: bytes) -> "tuple[dict[str, Any], dict[str, Tensor]]":
     from safetensors.torch import load
 
-    return load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return json.loads(header["__metadata__"][_ABOUT]), load(content)
 
 
 def _found(folder: Path, key: str, shards: list[Shard]) -> Iterator[tuple[int, Path, list]]:
     """The finished shards in the folder: number, file, bad items."""
-    for file in sorted(folder.glob("shard-*")):
+    for file in sorted(folder.glob("shard-*.*.*")):
         about, _ = _read(file)
         if about["key"] != key or about["number"] >= len(shards):
             raise SweepError(f"{file} belongs to another sweep than {folder / _KEY} describes: take it away, run again")
@@ -303,7 +309,10 @@ def _check_key(folder: Path, about: dict[str, Any]) -> None:
         with _writing(folder):
             results.write_whole(path, results.as_json(about))
             _sync(folder)
-    there, wanted = results.read_json(path), json.loads(json.dumps(about))
+    try:
+        there, wanted = read_json(path), json.loads(json.dumps(about))
+    except ValueError as error:
+        raise SweepError(f"{error}. Delete {folder} to compute everything anew.") from error
     if different := sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name)):
         name = different[0]
         raise SweepError(

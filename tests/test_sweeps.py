@@ -1,6 +1,7 @@
 """Sweeps: what is there is found again, what does not fit is refused, nothing is lost, nothing is done twice."""
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -120,6 +121,25 @@ def test_a_shard_of_another_sweep_is_refused(tmp_path):
     stranger.rename(tmp_path / "a" / stranger.name)
     with pytest.raises(SweepError, match=rf"{stranger.name} belongs to another sweep"):
         table(tmp_path / "a")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "safetensors"])
+@pytest.mark.parametrize("content", [b"", b"no such format", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_strange_file_under_a_shards_name_is_refused(tmp_path, suffix, content):
+    table(tmp_path)
+    one(tmp_path, 1).unlink()
+    stranger = tmp_path / f"shard-00001.{hashlib.sha256(content).hexdigest()[:16]}.{suffix}"
+    stranger.write_bytes(content)
+    with pytest.raises(SweepError, match=rf"{stranger.name} is not a shard of a sweep.*take it away and run again"):
+        table(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b'{"a": NaN}'])
+def test_a_damaged_key_is_refused(tmp_path, content):
+    table(tmp_path)
+    (tmp_path / "key.json").write_bytes(content)
+    with pytest.raises(SweepError, match=r"key.json cannot be read as JSON.*Delete .* to compute everything anew"):
+        table(tmp_path)
 
 
 def test_a_bad_item_is_reported_and_counted_and_stays_left_out(tmp_path, capsys):
