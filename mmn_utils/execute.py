@@ -404,7 +404,7 @@ def _before_reading(app: Any, config: Any) -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print(
-            "\nInterrupted: finished chapters are kept; the one that was running starts anew, with its finished shards.",
+            "\nInterrupted: finished chapters are kept; the one that ran begins again, with its finished shards.",
             file=sys.stderr,
         )
         raise SystemExit(130) from None
