@@ -87,11 +87,11 @@ class BertSource:
 
 @dataclass(frozen=True)
 class ClipSource:
-    """A CLIP with a ModifiedResNet tower: a folder in open_clip's layout, or open_clip's name for it (RN50x4)."""
+    """A CLIP with a ModifiedResNet tower in open_clip's layout: a folder, or a repository of the hub (RN50x4 with
+    OpenAI's weights is `timm/resnet50x4_clip.openai`)."""
 
     source: str
-    pretrained: str | None = None
-    """open_clip's name of the weights (`openai`), with a source that is no folder."""
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -220,8 +220,9 @@ class Profile:
 
     def check_revisions(self) -> None:
         """Refuse a model of the hub that is not pinned."""
-        parts = {"language_model": self.models.language_model, "vision_encoder": self.models.vision_encoder}
-        asked = {key: (part.source, part.revision) for key, part in {**parts, "bert": self.models.bert}.items()}
+        parts = {name: getattr(self.models, name) for name in ("language_model", "vision_encoder", "bert")}
+        clips = {f"clip.{name}": clip for name, clip in self.models.clip.items()}
+        asked = {key: (part.source, part.revision) for key, part in {**parts, **clips}.items()}
         if (language := self.models.language_model).tokenizer is not None:
             asked["language_model.tokenizer"] = (language.tokenizer, language.tokenizer_revision)
         for key, (source, revision) in asked.items():
@@ -377,7 +378,7 @@ def _walk_sources(node: Any, key: str) -> dict[str, str]:
     children = node.items() if isinstance(node, dict) else ((f.name, getattr(node, f.name)) for f in fields(node))
     found = {}
     for name, child in children:
-        if is_dataclass(child):
+        if is_dataclass(child) or isinstance(child, dict):
             found |= _walk_sources(child, _dotted(key, name))
         elif name in {"source", "tokenizer"} and child is not None:
             found[_dotted(key, name)] = child

@@ -30,6 +30,7 @@ from mmn_utils import execute, freshness, profiles, results
 from mmn_utils.data.album import Album
 from mmn_utils.data.coco import CocoScenes
 from mmn_utils.models.captioner import load_encoder, load_language_model, load_projection, load_tokenizer
+from mmn_utils.models.clip import Clip
 from mmn_utils.models.weights import WeightsError, verify_folder
 from mmn_utils.untrusted import MOST_PIXELS, read_image
 
@@ -89,6 +90,7 @@ CHANGES = {
     "a branch without a name": (
         {"models__vision_encoder": {"source": "x", "revision": "branch:"}}, "models.vision_encoder: the revision"
     ),
+    "a CLIP at no revision": ({"models__clip": {"one": {"source": "timm/x"}}}, "models.clip.one: the revision of"),
     "a tokenizer at no revision": ({"models__language_model__tokenizer": "gpt2"}, "models.language_model.tokenizer: "),
 }  # fmt: skip
 
@@ -600,6 +602,22 @@ def test_the_hub_is_never_asked_for_a_moving_model(tmp_path):
     ):
         with pytest.raises(ValueError, match=r"expected a commit of 40|hf-hub:timm/beit"):
             load(profile, source)
+
+
+def test_a_clip_of_the_hub_is_fetched_at_its_commit_and_as_safetensors(tmp_path, monkeypatch):
+    def fetch(repository, *, revision, cache_dir, allow_patterns):
+        asked.append((repository, revision, cache_dir, "open_clip_model.safetensors" in allow_patterns))
+        assert not [pattern for pattern in allow_patterns if pattern.endswith((".bin", ".pt", ".py", "*"))]
+        raise OSError("no network")
+
+    asked = []
+    monkeypatch.delenv("MMN_CACHE", raising=False)
+    monkeypatch.setattr("mmn_utils.models.clip.snapshot_download", fetch)
+    clip = {"clip": {"source": "timm/x", "revision": "a" * 40}}
+    profile = profiles.read(replicas.save_profile(tmp_path / "mine.yml", models__clip=clip), check_folders=False)
+    with pytest.raises(WeightsError, match="timm/x at a+ cannot be fetched into .*: no network"):
+        Clip.from_profile(profile)
+    assert asked == [("timm/x", "a" * 40, tmp_path / "cache/hub", True)]
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

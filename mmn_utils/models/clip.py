@@ -6,14 +6,15 @@ from pathlib import Path
 
 import open_clip
 import torch
+from huggingface_hub import snapshot_download
 from open_clip.model import CLIP
 from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose
 
-from mmn_utils.models.weights import WeightsError, verify_folder
-from mmn_utils.profiles import ClipSource, Profile, ProfileError, nearest
+from mmn_utils.models.weights import WeightsError, verify_folder, why
+from mmn_utils.profiles import ClipSource, Profile, ProfileError, nearest, pinned
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Clip:
 
 
 def load(source: ClipSource, spelled: str, *, device: torch.device, cache: Path) -> Clip:
-    """A CLIP from a folder in open_clip's layout (`local-dir:FOLDER`) or by open_clip's name with `pretrained` weights.
+    """A CLIP from a folder in open_clip's layout (`local-dir:FOLDER`).
 
     Raises:
         WeightsError: open_clip cannot load it; the message holds its reason.
@@ -88,16 +89,24 @@ def load(source: ClipSource, spelled: str, *, device: torch.device, cache: Path)
     """
     try:
         model, preprocess = open_clip.create_model_from_pretrained(
-            spelled, pretrained=source.pretrained, device=device, cache_dir=str(cache)
+            spelled, device=device, cache_dir=str(cache), weights_only=True
         )
         tokenizer = open_clip.get_tokenizer(spelled)
     except Exception as error:  # what open_clip raises depends on where it stumbles
-        raise WeightsError(f"{source.source} cannot be loaded by open_clip: {error}") from error
+        raise WeightsError(f"{source.source} cannot be loaded by open_clip: {why(error)}") from error
     if not isinstance(model.visual, ModifiedResNet):
         raise ValueError(f"{source.source}: expected a ModifiedResNet image tower, found {type(model.visual).__name__}")
     return Clip(model.float().eval().requires_grad_(False), tokenizer, preprocess, source.source)
 
 
 def _spelled(profile: Profile, source: ClipSource) -> str:
-    """As open_clip names models."""
-    return f"local-dir:{profile.path(source.source)}" if profile.is_file_source(source.source) else source.source
+    """As open_clip names a folder; of the hub's, only safetensors and what describes them are fetched."""
+    if profile.is_file_source(source.source):
+        return f"local-dir:{profile.path(source.source)}"
+    wanted, cache = ["*.json", "*.txt", "open_clip_model.safetensors"], profile.cache_folder / "hub"
+    commit = pinned(source.source, source.revision)
+    try:
+        folder = snapshot_download(source.source, revision=commit, cache_dir=cache, allow_patterns=wanted)
+    except Exception as error:  # the network's, the hub's, the disk's
+        raise WeightsError(f"{source.source} at {commit} cannot be fetched into {cache}: {error}") from error
+    return f"local-dir:{folder}"
