@@ -1,7 +1,5 @@
-"""How well words fit an image: BERTScore against its captions, and, where the scene is known, the truth itself.
-
-The paper also has CLIPScore, which needs a network trained on images with their texts. Until the profile has one,
-`truth_agreement` stands beside BERTScore: it needs no learned metric, but a scene whose objects are known.
+"""How well words fit an image: BERTScore against its captions, CLIPScore against the image, and, where the scene is
+known, the truth itself (`truth_agreement`, which needs no learned metric).
 """
 
 from collections.abc import Collection, Sequence
@@ -9,10 +7,12 @@ from functools import cache, partial
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from mmn_utils.data import CocoScenes
 from mmn_utils.metrics import bert_scores, bootstrap_mean, first_noun
 from mmn_utils.miniature.lexicon import content_words, lexicon
+from mmn_utils.models.clip import Clip
 from mmn_utils.profiles import Profile
 
 
@@ -99,6 +99,22 @@ def bert_of_texts(
     frame = frame.merge(unique.assign(f1=f1), on=["text", "reference"], how="left")
     means = frame.groupby(["image", "k"])["f1"].mean()
     return [means.loc[image].to_numpy() for image in range(len(texts))]
+
+
+def clip_of_units(units: Sequence[Sequence[Sequence[str]]], images: Sequence[Image.Image], clip: Clip) -> np.ndarray:
+    """Each image's best CLIPScore over its units, float [image] (section 2.2): a unit's tokens, joined by commas."""
+    texts = [[listed(tokens) for tokens in own] for own in units]
+    return np.array([scores.max() for scores in clip_of_texts(texts, images, clip)])
+
+
+def clip_of_texts(texts: Sequence[Sequence[str]], images: Sequence[Image.Image], clip: Clip) -> list[np.ndarray]:
+    """CLIPScore of each of an image's texts, 100 max(cos, 0) (Hessel et al. 2021, without their factor 2.5): a
+    float [text] an image.
+    """
+    unique = sorted({text for own in texts for text in own})
+    row = {text: i for i, text in enumerate(unique)}
+    cosines = (clip.encode_texts(unique) @ clip.encode_images(images).T).clamp(min=0).cpu().numpy()
+    return [100 * cosines[[row[text] for text in own], image] for image, own in enumerate(texts)]
 
 
 def listed(tokens: Sequence[str]) -> str:

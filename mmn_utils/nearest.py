@@ -1,6 +1,6 @@
 """Are image prompts words already? Their nearest tokens, and random vectors' (Schwettmann et al. 2023, section 3.1)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,14 +73,18 @@ def scores(
     references: Sequence[Sequence[str]],
     words: Sequence[Collection[str]],
     profile: Profile,
+    clip_scores: Callable[[Sequence[Sequence[str]]], list[np.ndarray]],
 ) -> pd.DataFrame:
-    """`bertscore` (averaged over an image's captions) and `truth` of each text, one row a (image, text)."""
+    """`bertscore` (averaged over an image's captions), `clipscore` and `truth` of each text, one row a (image, text).
+
+    clip_scores: from an image's texts to a float [text] an image (`agreement.clip_of_texts` with images and model).
+    """
     texts = [[agreement.listed(text) for text in own] for own in tokens]
-    bert = agreement.bert_of_texts(texts, references, profile)
+    bert, clip = agreement.bert_of_texts(texts, references, profile), clip_scores(texts)
     rows = [
-        {"image": image, "text": k, "bertscore": score, "truth": agreement.truth_agreement(text, words[image])}
+        {"image": image, "text": k, "bertscore": b, "clipscore": c, "truth": agreement.truth_agreement(t, words[image])}
         for image, own in enumerate(tokens)
-        for k, (text, score) in enumerate(zip(own, bert[image], strict=True))
+        for k, (t, b, c) in enumerate(zip(own, bert[image], clip[image], strict=True))
     ]
     return pd.DataFrame(rows)
 

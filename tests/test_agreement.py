@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import replicas
+import torch
+from PIL import Image
 
 from mmn_utils import agreement, metrics, profiles
 
@@ -41,6 +43,26 @@ def test_grouped_scores_are_the_single_ones(profile):
     best = agreement.bert_of_units(units, references, profile)
     joined = agreement.bert_of_texts([["a, horse", "two, dogs"], ["a"]], references, profile)
     assert np.allclose(best, [scores.max() for scores in joined])
+
+
+class TwoWays:
+    """A CLIP of two dimensions: "up" and a white image point one way, "right" and a black one another."""
+
+    ways = {"up": (0.0, 1.0), "right": (1.0, 0.0), "down": (0.0, -1.0), "up, right": (0.6, 0.8)}
+
+    def encode_texts(self, texts):
+        return torch.tensor([self.ways[text] for text in texts])
+
+    def encode_images(self, images):
+        return torch.tensor([(0.0, 1.0) if image.getpixel((0, 0))[0] else (1.0, 0.0) for image in images])
+
+
+def test_clip_scores_by_hand():
+    images = [Image.new("RGB", (4, 4), "white"), Image.new("RGB", (4, 4), "black")]
+    first, second = agreement.clip_of_texts([["up", "down", "up, right"], ["up"]], images, TwoWays())
+    assert np.allclose(first, [100, 0, 80]) and np.allclose(second, [0])  # a negative cosine counts as none
+    best = agreement.clip_of_units([[["up"], ["up", "right"]], [["up"], ["right"]]], images, TwoWays())
+    assert np.allclose(best, [100, 100])
 
 
 class Scenes:

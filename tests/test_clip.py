@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mmn_utils import profiles
-from mmn_utils.miniature import album, clip
+from mmn_utils.miniature import album, clip, training
 from mmn_utils.models.clip import Clip, load
 from mmn_utils.models.weights import WeightsError
 from mmn_utils.profiles import ClipSource, ProfileError
@@ -118,3 +118,12 @@ def test_a_profile_without_that_model():
     none = dataclasses.replace(settings, models=dataclasses.replace(settings.models, clip={}))
     with pytest.raises(ProfileError, match="valid: none"):
         Clip.from_profile(none)
+
+
+def test_the_control_learns_classes(pool, tokenizer):
+    torch.manual_seed(0)
+    labeller = clip.Labeller(clip.build(len(tokenizer)))
+    assert len(training.optimizers(labeller, muon=1e-3, adam=1e-3)) == 1  # no matrix inside a block: no Muon
+    images, tokens, concepts = clip.Batches(pool, tokenizer, seed=0, words=False, n=24)(0)
+    assert abs(labeller.loss(images, tokens, concepts).item() - np.log(N)) < 1.0
+    assert 0 <= labeller.eval().accuracy(facet="photo", n=1) < 0.1

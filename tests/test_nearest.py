@@ -12,6 +12,11 @@ from mmn_utils.metrics import kolmogorov_smirnov
 from mmn_utils.models import Captioner
 
 
+def no_clip(texts):
+    """Stands for `agreement.clip_of_texts`: zeros."""
+    return [np.zeros(len(own)) for own in texts]
+
+
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     return profiles.read(replicas.save_paper_models(tmp_path_factory.mktemp("models")))
@@ -51,7 +56,7 @@ def test_nouns_are_drawn_from_the_references():
 
 def test_scores_and_their_tables(profile):
     tokens = [[[" dog", " cat"], [" bus", " bus"]], [[" cat", " bus"], [" a", " b"]]]
-    frame = nearest.scores(tokens, [["a dog"], ["a cat", "a bus"]], [{"dog"}, {"cat", "bus"}], profile)
+    frame = nearest.scores(tokens, [["a dog"], ["a cat", "a bus"]], [{"dog"}, {"cat", "bus"}], profile, no_clip)
     assert frame[["image", "text"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert frame["truth"].tolist() == [0.5, 0, 1, 0] and frame["bertscore"].between(-1, 1).all()
     found = nearest.NearestWords(tokens=tokens, cosines=np.ones((2, 2)))
@@ -64,7 +69,7 @@ def test_patches_on_and_off_objects(profile):
     mask = np.zeros((4, 4), dtype=bool)
     mask[:2, :2] = True
     scenes = SimpleNamespace(objects=lambda _: [SimpleNamespace(mask=mask)])
-    frame = nearest.scores([[["dog"], ["x"], ["dog"], ["x"]]], [["a dog"]], [{"dog"}], profile)
+    frame = nearest.scores([[["dog"], ["x"], ["dog"], ["x"]]], [["a dog"]], [{"dog"}], profile, no_clip)
     where = nearest.by_cover(frame, scenes, [0], n_patches=4)
     assert where["on_objects"].tolist() == [1] and where["off_objects"].tolist() == [pytest.approx(1 / 3)]
 

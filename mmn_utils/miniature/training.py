@@ -29,12 +29,12 @@ def optimizers(
         for name, p in model.named_parameters()
         if p.ndim == 2 and p.requires_grad and any(part in name for part in BLOCKS)
     ]
-    chosen = {id(p) for p in inside}
-    others = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
-    return [
-        torch.optim.Muon(inside, lr=muon, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=adam, betas=(0.9, 0.98), weight_decay=weight_decay),
-    ]
+    taken = {id(p) for p in inside}
+    others = [p for p in model.parameters() if id(p) not in taken and p.requires_grad]
+    chosen = [torch.optim.AdamW(others, lr=adam, betas=(0.9, 0.98), weight_decay=weight_decay)]
+    if inside:
+        chosen.insert(0, torch.optim.Muon(inside, lr=muon, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+    return chosen
 
 
 def learning_rate_factor(step: int, n_steps: int, *, warmup: int = 100, cooldown: float = 0.5) -> float:
