@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -708,13 +709,15 @@ def test_results_stay_in_their_folder(chapter, name):
 # --- places that cannot be written to ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """No file may grow beyond 100 bytes."""
+    """No file may grow beyond 100 bytes; pytest's own neither, so that only the call under test stands within."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def keep_everything(chapter):
@@ -727,11 +730,14 @@ def keep_everything(chapter):
     yield lambda: chapter.figure(Figure(), "line", kind="png")
 
 
-def test_a_full_disk(chapter, full_disk):
+def test_a_full_disk(chapter):
     chapter.folder.mkdir(parents=True)
     (chapter.folder / "numbers.json").write_text("{}")
     for keep in keep_everything(chapter):
-        with pytest.raises(OSError, match=r"free some space or allow writing, then run again: '.*01_first/"):
+        with (
+            pytest.raises(OSError, match=r"free some space or allow writing, then run again: '.*01_first/"),
+            full_disk(),
+        ):
             keep()
     assert [path.name for path in chapter.folder.iterdir()] == ["numbers.json"], "nothing is left half written"
     assert (chapter.folder / "numbers.json").read_text() == "{}"
