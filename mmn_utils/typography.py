@@ -110,8 +110,8 @@ def labelled(
     image: Image.Image,
     text: str = "",
     *,
-    place: tuple[float, float] = (0.5, 0.85),
-    size: tuple[float, float] = (0.62, 0.26),
+    place: tuple[float, float] = (0.5, 0.9),
+    size: tuple[float, float] = (0.72, 0.26),
     font_name: str = "DejaVuSans-Oblique",
 ) -> Image.Image:
     """A picture with a paper label stuck into it, seen slightly from the side; no text: the bare paper.
