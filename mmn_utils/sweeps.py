@@ -119,12 +119,12 @@ class Sweeps:
         that does (`data`, `parameters`), as plain values. The code of `compute`'s module, and all that it imports, is
         in the key if it belongs to the package: after a change, nothing old is found.
         """
+        libraries = {name: metadata.version(name) for name in ("torch", "transformers")}
         key |= {
             "models": asdict(self.profile.models),
             "weights": weights_checksum(models),
             "device": self.profile.torch_device.type,
-            "versions": {"mmn-utils": __version__}
-            | {name: metadata.version(name) for name in ("torch", "transformers")},
+            "versions": libraries | {"mmn-utils": __version__},
             "code": freshness.digest_module(compute.__module__),
         }
         short = digest(key | {"items": _plain(items)})[:8]

@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -209,6 +211,18 @@ def test_two_processes_do_not_share_a_sweep(tmp_path, monkeypatch):
 def test_no_bar_where_nobody_looks(tmp_path, capsys):
     table(tmp_path)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_sees_how_far_it_is_and_the_time_left(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    table(tmp_path)
+    one(tmp_path, 3).unlink()
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    table(tmp_path)
+    assert re.search(r"90%.* 9/10 \[00:00<", sys.stderr.getvalue()), sys.stderr.getvalue()
 
 
 # --- disks -----------------------------------------------------------------------------------------------------------
