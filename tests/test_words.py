@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmn_utils import words
+
+STRINGS = st.text("abc", max_size=6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "d"), [("", "", 0), ("owl", "", 3), ("owl", "owl", 0), ("owl", "bowl", 1), ("flaw", "lawn", 2)]
+)
+def test_edit_distance_by_hand(a, b, d):
+    assert words.edit_distance(a, b) == d
+
+
+@given(STRINGS, STRINGS, STRINGS)
+def test_edit_distance_is_a_metric(a, b, c):
+    d = words.edit_distance
+    assert d(a, b) == d(b, a) and (d(a, b) == 0) == (a == b)
+    assert d(a, c) <= d(a, b) + d(b, c)
+    assert abs(len(a) - len(b)) <= d(a, b) <= max(len(a), len(b))
+
+
+@pytest.mark.parametrize("distance", [1, 2])
+def test_misspellings_are_new_and_as_far_as_asked(distance):
+    known = ["owl", "bee", "zebra", "owk"]
+    made = words.misspelt(["owl", "zebra"], known, distance=distance, seed=0)
+    assert [words.edit_distance(*pair) for pair in zip(made, ["owl", "zebra"], strict=True)] == [distance] * 2
+    assert [len(m) for m in made] == [3, 5] and not set(made) & set(known)
+    assert made == words.misspelt(["owl", "zebra"], known, distance=distance, seed=0)
+
+
+def test_a_word_without_a_misspelling_is_named():
+    with pytest.raises(ValueError, match="'a' with 2 other letters"):
+        words.misspelt(["a"], [], distance=2, seed=0)
+
+
+def test_ranks_are_one_more_than_the_others_at_least_as_high():
+    activations = torch.tensor([[3.0, 1.0, 2.0], [5.0, 2.0, 2.0], [4.0, 3.0, 0.0]])
+    assert words.ranks(activations, [[1], [0], [0]]).tolist() == [1, 3, 2]
+    assert words.ranks(activations, [[0, 1], [0, 1], [1, 2]]).tolist() == [1, 2, 2]
+
+
+def test_answers_by_distance_are_means_in_deviations():
+    activations = torch.tensor([[4.0], [2.0], [0.0], [-2.0], [-4.0]])
+    table = words.by_distance(activations, ["owl", "owk", "own", "oak", "zebra"], ["owl"])
+    sd = activations.std().item()
+    assert table.columns.tolist() == [0, 1, 2, 3]
+    assert table.iloc[0].tolist() == pytest.approx([4 / sd, 1 / sd, -2 / sd, -4 / sd])
+
+
+def test_a_census_counts_neurons_whose_top_strings_are_all_of_the_kind():
+    activations = torch.tensor([[3.0, 3.0], [2.0, 1.0], [1.0, 2.0]])
+    assert words.census(activations, np.array([True, True, False]), top=2).tolist() == [True, False]
+
+
+def test_embeddings_are_centred_before_their_length_is_taken():
+    found = words.embedded(torch.tensor([[2.0, 1.0], [0.0, 1.0], [1.0, 4.0]]))
+    torch.testing.assert_close(found[0], torch.tensor([1.0, -1.0]) / 2**0.5)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+
+
+def test_neighbours_of_the_group_with_ties_and_without_loners():
+    likeness = torch.tensor([[9.0, 2, 1, 0], [2, 9, 2, 0], [1, 2, 9, 0], [0, 0, 0, 9]])
+    assert words.neighbours_agree(likeness, np.array([0, 0, 1, 2])).tolist() == [1.0, 0.5]
+
+
+def test_spelling_is_nearest_for_the_same_letters():
+    like = words.spelling(["owl", "bowl", "zebra"])
+    assert like[0, 0] == 0 > like[0, 1] == pytest.approx(-0.25) and like[0, 2] < like[0, 1]
