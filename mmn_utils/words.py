@@ -2,7 +2,7 @@
 "Typographic neurons" and "Image-based word embedding").
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from string import ascii_lowercase
 
 import numpy as np
@@ -105,3 +105,32 @@ def neighbours_agree(likeness: Tensor, group: np.ndarray) -> np.ndarray:
     nearest, same = like == like.max(1, keepdims=True), group[:, None] == group
     shares = (nearest & same).sum(1) / nearest.sum(1)
     return shares[same.sum(1) > 1]
+
+
+# ------------------------------------------------------------------------------------------------------- maximal texts
+
+
+def climb(
+    score: Callable[[list[str]], Tensor], vocabulary: Sequence[str], *, longest: int = 4, penalty: float = 0.0
+) -> tuple[str, float]:
+    """The text that hill climbing finds for a score, and its score, from the best single word on.
+
+    A step tries every word at every place, put in or in place of another, and each word left out, and takes the best
+    text if that is better. `longest`: in words; `penalty`: what each word costs. score: texts to float [text].
+    """
+    tried = score(list(vocabulary))
+    text, best = [vocabulary[int(tried.argmax())]], float(tried.max()) - penalty
+    while True:
+        near = _moves(text, vocabulary, longest)
+        values = score([" ".join(words) for words in near]) - penalty * Tensor([len(words) for words in near])
+        if float(values.max()) <= best + 1e-6:
+            return " ".join(text), best
+        text, best = near[int(values.argmax())], float(values.max())
+
+
+def _moves(text: list[str], vocabulary: Sequence[str], longest: int) -> list[list[str]]:
+    """All texts one step away."""
+    replaced = [[*text[:i], word, *text[i + 1 :]] for i in range(len(text)) for word in vocabulary]
+    room = range(len(text) + 1) if len(text) < longest else ()
+    inserted = [[*text[:i], word, *text[i:]] for i in room for word in vocabulary]
+    return replaced + inserted + ([[*text[:i], *text[i + 1 :]] for i in range(len(text))] if len(text) > 1 else [])

@@ -71,3 +71,25 @@ def test_neighbours_of_the_group_with_ties_and_without_loners():
 def test_spelling_is_nearest_for_the_same_letters():
     like = words.spelling(["owl", "bowl", "zebra"])
     assert like[0, 0] == 0 > like[0, 1] == pytest.approx(-0.25) and like[0, 2] < like[0, 1]
+
+
+def test_climbing_finds_words_that_help_only_together_once_one_of_them_helps_alone():
+    worth = {"big": 1.0, "red": 0.8, "dog": 0.9, "the": -1.0}
+
+    def score(texts):
+        return torch.tensor([sum(worth[w] for w in set(t.split())) - 0.1 * t.count(" ") for t in texts])
+
+    text, best = words.climb(score, list(worth), longest=4)
+    assert set(text.split()) == {"big", "red", "dog"} and len(text.split()) == 3
+    assert best == pytest.approx(2.7 - 0.2)
+    assert words.climb(score, list(worth), longest=1) == ("big", 1.0)
+    assert words.climb(score, list(worth), penalty=0.85)[0] == "big"
+
+
+def test_climbing_can_take_words_back():
+    worth = {"a": 1.0, "a b": 2.0, "c b": 3.0, "c": 0.5, "b": 0.2, "c b a": 2.5}
+
+    def score(texts):
+        return torch.tensor([worth.get(t, 0.0) for t in texts])
+
+    assert words.climb(score, ["a", "b", "c"]) == ("c b", 3.0)
