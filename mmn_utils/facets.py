@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmn_utils.clip_neurons import Recording, forward, frozen, pre_relu, tower
+from mmn_utils.clip_neurons import Recording, forward, frozen, normalised, pre_relu, tower
 from mmn_utils.feature_visualization import Objective, gradients
 
 N_LAYERS = 5
@@ -72,6 +72,21 @@ def learn(theme: dict[str, Tensor], others: dict[str, Tensor], *, inverse_penalt
         weights[name] = torch.tensor(probe.coef_ / size, dtype=torch.float32).view(x.shape[1:])
         biases[name] = float(probe.intercept_[0])
     return Facet(weights, biases)
+
+
+def learn_each(seen: dict[str, dict[str, Tensor]]) -> dict[str, Facet]:
+    """A facet for each theme, told from all other themes together. seen: `features` of each theme's images."""
+    others = {
+        theme: {name: torch.cat([seen[other][name] for other in seen if other != theme]) for name in own}
+        for theme, own in seen.items()
+    }
+    return {theme: learn(own, others[theme]) for theme, own in seen.items()}
+
+
+def log_odds(model: nn.Module, probes: dict[str, Facet], images: Tensor) -> Tensor:
+    """Of each theme, float [image, theme]; images: pixels, float [image, RGB, y, x] in [0, 1]."""
+    found = features(model, normalised(images, model))
+    return torch.stack([probe.log_odds(found) for probe in probes.values()], dim=1)
 
 
 def strengths(n_images: int = 9) -> Tensor:

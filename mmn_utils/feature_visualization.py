@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from mmn_utils.clip_neurons import Recording, forward, normalised, pre_relu, tower
+from mmn_utils.clip_neurons import Recording, forward, frozen, neuron_activations, normalised, pre_relu, tower
 
 CHANGE = 0.01
 """Standard deviation of the coefficients that an image starts from."""
@@ -77,10 +77,10 @@ class Robustness:
 
 
 MINIATURE = Robustness(
-    pad=12,
-    jitter=(4, 4, 4),
-    scales=tuple(1 + 0.01 * k for k in range(-5, 11)),
-    angles=(*range(-10, 11), *range(-5, 6)),
+    pad=16,
+    jitter=(8, 8, 8),
+    scales=tuple(0.92 + 0.02 * k for k in range(13)),
+    angles=tuple(range(-15, 16)),
     last_jitter=2,
 )
 """For images of 64 to 96 pixels."""
@@ -152,11 +152,27 @@ def diverse(
     """
 
     def score(kept: Recording) -> Tensor:
-        value, features = objective.score(kept), kept.layers[layer]
-        weights = gradients(value, [features])[0] if attribution else 1
-        return value + strength * diversity(features * weights, groups)
+        value = objective.score(kept)
+        return value + strength * diversity(_compared(kept.layers[layer], value, attribution), groups)
 
     return Objective(score, objective.n_images, tuple({*objective.layers, layer}))
+
+
+def likeness(model: nn.Module, images: Tensor, objective: Objective, *, layer: str, attribution: bool = True) -> float:
+    """What `diverse` holds against finished images, as their mean cosine: 1 if all are alike.
+
+    images: pixels, float [image, RGB, y, x] in [0, 1], one for each image of `objective`.
+    """
+    visual = tower(model)
+    seen = normalised(images.to(visual.conv1.weight), model).requires_grad_()
+    with frozen(visual), pre_relu(visual, layers=[*objective.layers, layer]) as kept:
+        forward(visual, seen)
+    features = _compared(kept.layers[layer], objective.score(kept), attribution).detach()
+    return -diversity(features).mean().item() / (len(images) - 1)
+
+
+def _compared(features: Tensor, value: Tensor, attribution: bool) -> Tensor:
+    return features * gradients(value, [features])[0] if attribution else features
 
 
 def gradients(value: Tensor, features: Sequence[Tensor]) -> list[Tensor]:
@@ -204,6 +220,14 @@ def visualize(
         if step < max(steps):
             uphill(visual, objective, coefficients, **settings)
     return found
+
+
+def own_answers(model: nn.Module, images: Tensor, units: Sequence[int]) -> Tensor:
+    """How strongly each finished image excites its own unit, at the place where it does most, float [image].
+
+    images: pixels, float [image, RGB, y, x] in [0, 1].
+    """
+    return neuron_activations(model, normalised(images, model))[torch.arange(len(units)), torch.as_tensor(units)]
 
 
 def uphill(

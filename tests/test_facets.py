@@ -134,3 +134,13 @@ def test_the_ramp():
 def test_one_facet_for_each_image(facet):
     with pytest.raises(ValueError, match="each of 2 images, found 1 facets and 2 strengths"):
         facets.faceted(channel([1, 2]), [facet], torch.ones(2))
+
+
+def test_each_theme_is_told_from_all_others(model):
+    seen = {axis: facets.features(model, striped(12, 0, axis)) for axis in ("y", "x")}
+    probes = facets.learn_each(seen)
+    expected = facets.learn(seen["y"], seen["x"])
+    torch.testing.assert_close(probes["y"].weights["layer3.1"], expected.weights["layer3.1"])
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    odds = facets.log_odds(model, probes, pixels)
+    torch.testing.assert_close(odds[:, 0], expected.log_odds(facets.features(model, normalised(pixels, model))))

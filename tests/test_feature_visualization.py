@@ -177,6 +177,25 @@ def score(model, objective, images):
     return objective.score(kept).detach()
 
 
+def test_likeness_is_one_for_copies_and_falls_with_the_term(model):
+    base, layer = fv.channel([5] * 3), "layer3.1"
+    one = torch.rand(1, 3, 64, 64, generator=drawn())
+    for attribution in (False, True):
+        copies = fv.likeness(model, one.expand(3, -1, -1, -1), base, layer=layer, attribution=attribution)
+        assert copies == pytest.approx(1, abs=1e-4)
+        objective = fv.diverse(base, 300.0, layer=layer, attribution=attribution)
+        free, apart = (fv.visualize(model, o, steps=(32,), robustness=STILL)[32] for o in (base, objective))
+        alike = [fv.likeness(model, images, base, layer=layer, attribution=attribution) for images in (free, apart)]
+        assert alike[1] < alike[0] - 0.01
+
+
+def test_own_answers_are_each_images_own_neurons_peak(model):
+    pixels = torch.rand(2, 3, 64, 64, generator=drawn())
+    maps = neuron_maps(model, normalised(pixels, model))
+    found = fv.own_answers(model, pixels, [7, 200])
+    torch.testing.assert_close(found, torch.stack([maps[0, 7].max(), maps[1, 200].max()]))
+
+
 def test_attribution_is_the_features_times_their_own_gradient(model):
     x = torch.randn(2, 3, 64, 64, generator=drawn(), requires_grad=True)
     features = model.visual.layer3(model.visual.layer2(model.visual.layer1(model.visual.stem(x))))
