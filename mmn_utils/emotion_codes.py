@@ -53,7 +53,10 @@ def labels(
     """Each neuron's best of some concepts, `concept`, and its AUROC among the pictures in `seen`, the mean over facets,
     `auroc`.
     """
-    scores = multimodal.by_facet(seen, facets)[:, [seen.concepts.index(concept) for concept in concepts]].mean(0)
+    answers, shown = seen.maps.amax((2, 3)).numpy(), seen.pictures.concept.to_numpy()
+    among = [(seen.pictures.facet == facet).to_numpy() for facet in facets]
+    own = np.array(concepts)[:, None] == shown
+    scores = np.mean([multimodal.auroc(answers[rows], own[:, rows]) for rows in among], axis=0)
     table = pd.DataFrame({"concept": np.array(concepts)[scores.argmax(0)], "auroc": scores.max(0)})
     return table.rename_axis("neuron")
 

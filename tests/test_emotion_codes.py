@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 from mmn_utils import emotion_codes as codes
 from mmn_utils.clip_neurons import tower
 from mmn_utils.models.clip import Clip
+from mmn_utils.multimodal import Seen
 
 RECIPES = {"proud": ["trophy", "happy"], "bored": ["relaxed", "grumpy"], "jealous": ["trophy", "grumpy"]}
 
@@ -28,6 +29,17 @@ def test_a_code_is_shown_as_the_paper_shows_it():
 def test_a_code_says_the_cues_it_adds():
     cues = pd.Series(["trophy", "happy", "evil"])
     assert codes.named({"proud": pd.Series({0: 1.0, 1: 0.3, 2: -0.5})}, cues) == {"proud": {"trophy", "happy"}}
+
+
+def test_a_neuron_is_called_after_the_cue_it_answers_best():
+    kinds, facets = ["a", "b", "c"] * 6, ["photo"] * 9 + ["text"] * 9
+    pictures = pd.DataFrame({"concept": kinds, "facet": facets})
+    answers = torch.stack([torch.tensor([float(kind == name) for kind in kinds]) for name in "ab"], dim=1)
+    answers[0, 1] = 2.0  # one photo of a that neuron 1 answers, before all of b: 3 of 18 pairs are lost among photos
+    seen = Seen(pictures, ("a", "b", "c"), answers[:, :, None, None], torch.zeros(18, 4))
+    found = codes.labels(seen, ["b", "a"], facets=["photo", "text"])
+    assert found.concept.tolist() == ["a", "b"]
+    assert found.auroc.tolist() == [1, pytest.approx((15 / 18 + 1) / 2)]
 
 
 def test_recipes_scored_by_hand():
