@@ -112,3 +112,9 @@ def test_no_snli(tmp_path):
         data.read_snli(tmp_path / "snli_1.0_dev.jsonl")
     with pytest.raises(ValueError, match="no pair with a gold label"):
         data.read_snli(write(tmp_path / "a.jsonl", RECORD | {"gold_label": "-"}))
+
+
+def test_synonyms_of_the_shipped_extract_or_of_a_folder(tmp_path):
+    assert data.synonym_signs(["large"])["big"] == {"large"}
+    with pytest.raises(FileNotFoundError, match="is not a WordNet folder"):
+        data.synonym_signs(["large"], str(tmp_path))
