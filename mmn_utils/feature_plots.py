@@ -41,7 +41,7 @@ def trade(ax: Axes, table: pd.DataFrame) -> Axes:
     """
     for (form, rows), colour, marker in zip(table.groupby("form"), (plots.BLUE, plots.ORANGE), "os", strict=False):
         means = rows.groupby("strength")[["kept", "gain"]].mean()
-        ax.scatter(rows.kept, rows.gain, s=7, color=colour, alpha=0.3, linewidths=0)
+        ax.scatter(rows.kept, rows.gain, s=12, color=colour, alpha=0.4, linewidths=0)
         ax.plot(means.kept, means.gain, color=colour, marker=marker, markersize=5)
         ax.annotate(form, means.iloc[-1], xytext=(6, 4), textcoords="offset points", color=colour, fontsize=8)
     ax.axvline(1, color="0.7", linewidth=0.8)

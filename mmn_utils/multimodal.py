@@ -1,6 +1,7 @@
 r"""Which neurons answer to a concept however it is shown: as photo, as drawing, as written word (Goh et al. 2021).
 
-A unit's *answer* to a picture is the largest value of its map before the last ReLU. For one concept in one facet,
+A unit's *answer* to a picture is the largest value of its map before the last ReLU (or the mean, where said). For one
+concept in one facet,
 
 $$\mathrm{AUROC} = P(\text{answer to the concept} > \text{answer to another concept}) + \tfrac12 P(\text{equal}),$$
 
@@ -11,6 +12,7 @@ The paper names such neurons from examples and gives no number; the measure is o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,7 @@ from mmn_utils.models.clip import Clip
 
 FACETS = ("photo", "drawing", "text")
 THRESHOLD = 0.9
+Pool = Literal["max", "mean"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,9 @@ class Seen:
     embeddings: Tensor
     """Unit vectors, float32 [picture, d_joint]."""
 
-    @property
-    def answers(self) -> np.ndarray:
-        """The largest value of each map, float32 [picture, unit]."""
-        return self.maps.amax((2, 3)).numpy()
+    def answers(self, pool: Pool = "max") -> np.ndarray:
+        """The largest or the mean value of each map, float32 [picture, unit]."""
+        return (self.maps.amax((2, 3)) if pool == "max" else self.maps.mean((2, 3))).numpy()
 
 
 def first(album: Album, *, facets: Sequence[str] = FACETS, n: int) -> np.ndarray:
@@ -87,10 +89,10 @@ def auroc(answers: np.ndarray, positive: np.ndarray) -> np.ndarray:
         return (positive.astype(float) @ ranks - n * (n + 1) / 2) / (n * (len(answers) - n))
 
 
-def by_facet(seen: Seen, facets: Sequence[str] = FACETS) -> np.ndarray:
-    """AUROC of every unit for every concept among the pictures of each facet, float [facet, concept, unit]."""
-    concept, answers, scores = seen.pictures.concept.to_numpy(), seen.answers, []
-    for facet in facets:
+def by_facet(seen: Seen, *, pool: Pool = "max") -> np.ndarray:
+    """AUROC of every unit for every concept among the pictures of each of `FACETS`, float [facet, concept, unit]."""
+    concept, answers, scores = seen.pictures.concept.to_numpy(), seen.answers(pool), []
+    for facet in FACETS:
         rows = (seen.pictures.facet == facet).to_numpy()
         scores.append(auroc(answers[rows], np.array(seen.concepts)[:, None] == concept[rows]))
     return np.stack(scores)
@@ -130,13 +132,13 @@ def rotated(seen: Seen, *, seed: int) -> Seen:
     return replace(seen, maps=torch.einsum("pnyx,nd->pdyx", seen.maps, axes))
 
 
-def count_random(found: Seen, measured: Seen, *, n_draws: int, seed: int) -> Estimate:
+def count_random(found: Seen, measured: Seen, *, n_draws: int, seed: int, pool: Pool = "max") -> Estimate:
     """Multimodal units among random directions: the mean over `n_draws` rotations, with its bootstrap interval."""
-    tables = (
-        judge(by_facet(rotated(found, seed=k)), by_facet(rotated(measured, seed=k)), found.concepts)
-        for k in range(seed, seed + n_draws)
-    )
-    return bootstrap_mean([table.multimodal.sum() for table in tables], seed)
+    counts = []
+    for draw in range(seed, seed + n_draws):
+        search, held_out = (by_facet(rotated(side, seed=draw), pool=pool) for side in (found, measured))
+        counts.append(judge(search, held_out, found.concepts).multimodal.sum())
+    return bootstrap_mean(counts, seed)
 
 
 def second_concepts(table: pd.DataFrame, scores: np.ndarray, families: pd.Series) -> pd.DataFrame:
@@ -152,7 +154,7 @@ def second_concepts(table: pd.DataFrame, scores: np.ndarray, families: pd.Series
 
 def most_active(seen: Seen, unit: int, *, n: int) -> list[int]:
     """Rows of `seen` (counted from 0) that a unit answers most, strongest first."""
-    return np.argsort(-seen.answers[:, unit], kind="stable")[:n].tolist()
+    return np.argsort(-seen.answers()[:, unit], kind="stable")[:n].tolist()
 
 
 def peak(activity: Tensor, size: int) -> tuple[float, float, float]:

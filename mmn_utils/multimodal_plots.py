@@ -44,7 +44,7 @@ def face(left: Axes, right: Axes, seen: Seen, unit: int, *, album: Album, concep
     pictures over those to all others (histogram).
     """
     here = (seen.pictures.facet == facet).to_numpy()
-    own, answers = (seen.pictures.concept[here] == concept).to_numpy(), seen.answers[here, unit]
+    own, answers = (seen.pictures.concept[here] == concept).to_numpy(), seen.answers()[here, unit]
     score = auroc(answers[:, None], own[None]).item()
     order = np.argsort(answers[own])
     middle = seen.pictures[here][own].index[order[len(order) // 2]]

@@ -113,6 +113,16 @@ def test_random_directions_are_counted_draw_by_draw(rng):
     assert estimate.value == np.mean(by_hand) and estimate.n == 3
 
 
+def test_a_mean_is_counted_by_means(rng):
+    """The peak of unit 1 is lost in means that swing far more."""
+    sides = [made_up(rng, PLANTED) for _ in range(2)]
+    for side in sides:
+        swing = torch.from_numpy(rng.choice([0.0, 40.0], (len(side.maps), 1, 1))).float()
+        side.maps[:, 1] -= swing * torch.tensor([[1, 0], [1, 1]])
+    peaks, means = (judge(*(by_facet(s, pool=p) for s in sides), sides[0].concepts) for p in ("max", "mean"))
+    assert peaks.multimodal[1] and not means.multimodal[1]
+
+
 def test_the_second_concept_is_of_another_family():
     table = pd.DataFrame({"concept": ["cat", "car"]}).rename_axis("unit")
     families = pd.Series({"cat": "animal", "dog": "animal", "car": "vehicle"})
@@ -149,7 +159,8 @@ def test_looking_gives_neurons_and_embeddings_of_one_pass(clip, album):
     torch.testing.assert_close(seen.maps, clip_neurons.neuron_maps(clip.visual, pixels), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(seen.embeddings, clip.encode_images(album.images(numbers)), rtol=1e-3, atol=1e-4)
     assert seen.pictures.index.tolist() == numbers and seen.pictures.facet.tolist() == ["photo", "photo", "drawing"]
-    np.testing.assert_array_equal(seen.answers, seen.maps.flatten(2).max(2).values)
+    np.testing.assert_array_equal(seen.answers(), seen.maps.flatten(2).max(2).values)
+    np.testing.assert_allclose(seen.answers("mean"), seen.maps.flatten(2).mean(2), rtol=1e-4, atol=1e-5)
 
 
 def test_as_many_pictures_of_every_concept_in_every_facet(album):
