@@ -2,10 +2,10 @@
 (Goh et al. 2021, "Typographic attacks").
 
 Both classifiers read the same image tower. Zero-shot compares the joint embedding with the classes' prompts; the probe
-is scikit-learn's logistic regression on the neurons' spatial means after the ReLU.
+is logistic regression on the neurons' spatial means after the ReLU (`probes.dense`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,11 +40,6 @@ def features(clip: Clip, images: Sequence[Image.Image], *, batch_size: int = 64)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def probe(features: Tensor, classes: np.ndarray, *, inverse_penalty: float = 3.16) -> LogisticRegression:
-    """A dense linear classifier of features, float [image, neuron]; classes: int [image]. The penalty is our choice."""
-    return LogisticRegression(C=inverse_penalty, tol=1e-3, max_iter=1000).fit(features.numpy(), classes)
-
-
 @dataclass(frozen=True)
 class Classifiers:
     """A tower with prompts, and a probe on its neurons if there is one; both know the same classes, by number."""
@@ -75,6 +70,13 @@ def enlarged(images: Sequence[Image.Image]) -> list[Image.Image]:
 
 
 # ------------------------------------------------------------------------------------------------------------- attacks
+
+
+def legible(classify: Classifiers, texts: dict[str, int], write: Callable[[Image.Image, str], Image.Image]) -> Estimate:
+    """Share of texts that zero-shot takes for their class when they are written over nothing but gray."""
+    ground = Image.new("RGB", (STAMP_SIDE, STAMP_SIDE), (128, 128, 128))
+    answers = classify([write(ground, text) for text in texts])["zero_shot"].argmax(1)
+    return wilson(int((answers == list(texts.values())).sum()), len(texts))
 
 
 def attack(
@@ -117,17 +119,22 @@ def rates(attacks: pd.DataFrame, by: Sequence[str] = ("target", "text")) -> pd.D
 
 
 def mean_rate(attacks: pd.DataFrame, classifier: str, seed: int) -> Estimate:
-    """Success over all attacks; the interval is that of the pictures, each with all its attacks."""
-    return bootstrap_mean(attacks[attacks.classifier == classifier].groupby("image").hit.mean().to_numpy(), seed)
+    """Success over all attacks; the interval is that of the pictures, each with all its attacks.
+
+    Where no picture differs from another (all or nothing), it is Wilson's for as many pictures.
+    """
+    shares = attacks[attacks.classifier == classifier].groupby("image").hit.mean().to_numpy()
+    return bootstrap_mean(shares, seed) if shares.any() and not shares.all() else wilson(int(shares.sum()), len(shares))
 
 
 def search(
     classify: Classifiers, images: Sequence[Image.Image], texts: dict[str, int], *, n: int, scale: float
 ) -> pd.DataFrame:
-    """Try every text for its class, and rank the texts by the success against the last classifier there is."""
+    """Try every text for its class, and rank the texts by their mean success over the classifiers."""
     before = classify(images)
     tried = [attack(classify, images, before, text, target, n=n, scale=scale) for text, target in texts.items()]
-    return rates(pd.concat(tried)).sort_values(list(before)[-1], ascending=False, kind="stable")
+    table = rates(pd.concat(tried))
+    return table.loc[table[list(before)].mean(axis=1).sort_values(ascending=False, kind="stable").index]
 
 
 def dose(
@@ -181,7 +188,11 @@ def stroop(clip: Clip, words: Sequence[str], inks: Sequence[str], prompt: str) -
     prompt: with a place `{}` for the colour.
     """
     pairs, prompts = stroop_pairs(words, inks), [prompt.format(ink) for ink in inks]
-    drawn = [word_image(p.word, clip.size, ink=INKS[p.ink], font_name=f) for p in pairs.itertuples() for f in FONTS]
+    drawn = [
+        word_image(p.word, clip.size, size=0.25, ink=INKS[p.ink], font_name=f)
+        for p in pairs.itertuples()
+        for f in FONTS
+    ]
     p = clip.zero_shot(drawn, prompts).reshape(len(pairs), len(FONTS), -1).mean(1).cpu().numpy()
     chances = [dict(zip(inks, row, strict=True)) for row in p.tolist()]
     return pairs.assign(

@@ -111,8 +111,8 @@ def labelled(
     text: str = "",
     *,
     place: tuple[float, float] = (0.5, 0.9),
-    size: tuple[float, float] = (0.72, 0.26),
-    font_name: str = "DejaVuSans-Oblique",
+    size: tuple[float, float] = (0.9, 0.3),
+    font_name: str = "DejaVuSans-Bold",
 ) -> Image.Image:
     """A picture with a paper label stuck into it, seen slightly from the side; no text: the bare paper.
 

@@ -6,7 +6,7 @@ from PIL import Image
 from test_clip_neurons import tiny_clip
 from torchvision import transforms
 
-from mmn_utils import attacks
+from mmn_utils import attacks, probes, typography
 from mmn_utils.clip_neurons import neuron_maps
 from mmn_utils.miniature.album import FONTS, INKS
 from mmn_utils.models.clip import Clip
@@ -32,7 +32,7 @@ def test_features_are_those_of_the_model_and_its_neurons():
 
 
 def test_a_probe_of_other_classes_than_the_prompts_is_refused():
-    probe = attacks.probe(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), np.array([0, 1] * 3))
+    probe = probes.dense(np.random.default_rng(0).normal(size=(6, 4)), [0, 1] * 3)
     with pytest.raises(ValueError, match="expected a probe for 3 classes, found 2"):
         attacks.Classifiers(None, ["a", "b", "c"], probe)([GRAY])
 
@@ -42,6 +42,12 @@ def test_an_attack_counts_only_pictures_that_were_not_the_target_before():
     found = attacks.attack(by_brightest, images, by_brightest(images), "owl", 1, n=2, scale=1.0)
     assert found.image.tolist() == [0, 2] and found.hit.all() and (found.cover > 0).all()
     assert not attacks.attack(by_brightest, images, by_brightest(images), "owl", 0, n=2, scale=1.0).hit.any()
+
+
+def test_what_is_legible_is_read_off_gray():
+    found = attacks.legible(by_brightest, {"owl": 1, "bee": 0, "cat": 1}, typography.stamped)
+    assert (found.value, found.n) == (pytest.approx(2 / 3), 3)
+    assert attacks.legible(by_brightest, {"owl": 0}, lambda image, _text: image).value == 1
 
 
 def frame():
@@ -62,6 +68,8 @@ def test_the_mean_rate_gives_every_picture_the_same_weight():
     estimate = attacks.mean_rate(frame(), "a", 0)
     assert (estimate.value, estimate.n) == (0.5, 2)  # picture 0: 2 of 2, picture 1: 0 of 1
     assert attacks.mean_rate(frame(), "b", 0).value == 0.25
+    none = attacks.mean_rate(frame().assign(hit=False), "a", 0)
+    assert none.value == none.low == 0 < none.high < 1  # two pictures do not show that it never succeeds
 
 
 def test_doses_and_searches_have_a_row_for_each_try():
