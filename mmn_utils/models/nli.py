@@ -89,8 +89,10 @@ class Classifier(nn.Module):
 
 def on_vectors(vectors: Tensor, *, n_neurons: int, seed: int) -> Classifier:
     """Untrained, on vectors float [sentence, d] that stay as they are."""
+    table = nn.Embedding(*vectors.shape)
+    table.weight = nn.Parameter(vectors, requires_grad=False)
     torch.manual_seed(seed)
-    return Classifier(nn.Embedding.from_pretrained(vectors), vectors.shape[1], n_neurons=n_neurons)
+    return Classifier(table, vectors.shape[1], n_neurons=n_neurons)
 
 
 def on_words(
