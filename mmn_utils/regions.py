@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mmn_utils.clip_neurons import neuron_maps
 from mmn_utils.models.clip import Clip
+from mmn_utils.untrusted import read_image
 
 GRID = (40, 80)
 """Cells of the map, down and across, as in the authors' own files."""
@@ -32,7 +33,7 @@ def read_map(folder: str = "") -> tuple[Image.Image, np.ndarray]:
         FileNotFoundError: the folder lacks one of the two.
     """
     if folder:
-        picture, owner = (Image.open(Path(folder) / name) for name in ("map.png", "lands.png"))
+        picture, owner = (read_image(Path(folder) / name) for name in ("map.png", "lands.png"))
         numbers = np.asarray(owner.convert("L"), int)
         numbers[numbers == 255] = -1
     else:

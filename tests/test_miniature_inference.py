@@ -36,6 +36,7 @@ def test_every_token_has_a_tag_and_the_clip_reads_it_all(some):
     sentences = [s for p in some for s in (p.premise, p.hypothesis)]
     assert all(len(s.tokens) == len(s.tags) and 0 < len(s.tokens) <= inference.LONGEST for s in sentences)
     tokenizer = Tokenizer.from_file(str(WEIGHTS / "clip" / "tokenizer.json"))
+    tokenizer.no_padding(), tokenizer.no_truncation()
     ids = [tokenizer.encode(s.text) for s in sentences]
     assert [len(i.ids) - 1 for i in ids] == [len(s.tokens) for s in sentences]
     unknown = sum(i.tokens.count("<unk>") for i in ids) / sum(len(i.ids) - 1 for i in ids)
