@@ -15,10 +15,10 @@ from PIL import Image, ImageOps
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from mmn_utils.clip_neurons import pre_relu
 from mmn_utils.metrics import Estimate, bootstrap_mean, wilson
 from mmn_utils.miniature.album import FONTS, INKS
 from mmn_utils.models.clip import Clip
+from mmn_utils.multimodal import in_one_pass
 from mmn_utils.typography import STAMP_SIDE, cover, labelled, stamped, stroop_pairs, success, word_image
 
 CLASSIFIERS = ("zero_shot", "linear_probe")
@@ -29,14 +29,11 @@ def features(clip: Clip, images: Sequence[Image.Image], *, batch_size: int = 64)
     """What the classifiers read, from one pass: `joint`, unit vectors, float [image, d_joint]; `mean` and `largest`,
     float [image, neuron], of the neurons' places (the mean after the ReLU, the largest before it).
     """
-    clip.model.to(memory_format=torch.channels_last)  # a third faster, the same numbers to rounding
     found: dict[str, list[Tensor]] = {"joint": [], "mean": [], "largest": []}
-    with pre_relu(clip.visual) as kept:
-        for start in range(0, len(images), batch_size):
-            pixels = clip.pixels(images[start : start + batch_size])
-            found["joint"].append(clip.model.encode_image(pixels, normalize=True).float().cpu())
-            found["mean"].append(kept.neurons.relu().mean((2, 3)).float().cpu())
-            found["largest"].append(kept.neurons.amax((2, 3)).float().cpu())
+    for maps, joint in in_one_pass(clip, (images[i : i + batch_size] for i in range(0, len(images), batch_size))):
+        found["joint"].append(joint.float().cpu())
+        found["mean"].append(maps.relu().mean((2, 3)).float().cpu())
+        found["largest"].append(maps.amax((2, 3)).float().cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
@@ -58,7 +55,7 @@ class Classifiers:
         """
         if self.probe is not None and not np.array_equal(self.probe.classes_, np.arange(len(self.prompts))):
             raise ValueError(f"expected a probe for {len(self.prompts)} classes, found {len(self.probe.classes_)}")
-        seen, scale = features(self.clip, images), self.clip.model.logit_scale.clamp(max=4.6052).exp().cpu()
+        seen, scale = features(self.clip, images), self.clip.scale.cpu()
         said = self.clip.encode_texts(self.prompts).float().cpu()
         found = {"zero_shot": (scale * seen["joint"] @ said.T).softmax(1).numpy()}
         return found if self.probe is None else found | {"linear_probe": self.probe.predict_proba(seen["mean"].numpy())}

@@ -10,13 +10,14 @@ concept is chosen on one album and the pair judged on another, so that nothing p
 The paper names such neurons from examples and gives no number; the measure is ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mmn_utils.clip_neurons import pre_relu
@@ -68,14 +69,24 @@ def first(album: Album, *, facets: Sequence[str] = FACETS, n: int) -> np.ndarray
 @torch.no_grad()
 def look(clip: Clip, album: Album, numbers: Sequence[int], *, batch_size: int = 32) -> Seen:
     """Show pictures of an album to a CLIP; maps and embeddings come from the same pass."""
-    clip.model.to(memory_format=torch.channels_last)  # a third faster, the same numbers to rounding
     maps, embeddings = [], []
-    with pre_relu(clip.visual) as kept:
-        for start in range(0, len(numbers), batch_size):
-            pixels = clip.pixels(album.images(numbers[start : start + batch_size]))
-            embeddings.append(clip.model.encode_image(pixels, normalize=True).float().cpu())
-            maps.append(kept.neurons.float().cpu().contiguous())
+    batches = (album.images(numbers[i : i + batch_size]) for i in range(0, len(numbers), batch_size))
+    for seen, joint in in_one_pass(clip, batches):
+        embeddings.append(joint.float().cpu())
+        maps.append(seen.float().cpu().contiguous())
     return Seen(album.pictures.loc[numbers], tuple(album.concepts.key), torch.cat(maps), torch.cat(embeddings))
+
+
+@torch.no_grad()
+def in_one_pass(clip: Clip, batches: Iterable[Sequence[Image.Image]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of each batch of images the neurons' maps, float [image, neuron, y, x], and the tower's unit vectors, float
+    [image, d_joint].
+    """
+    clip.model.to(memory_format=torch.channels_last)  # a third faster, the same numbers to rounding
+    with pre_relu(clip.visual) as kept:
+        for images in batches:
+            joint = clip.model.encode_image(clip.pixels(images), normalize=True)
+            yield kept.neurons, joint
 
 
 def auroc(answers: np.ndarray, positive: np.ndarray) -> np.ndarray:

@@ -57,6 +57,11 @@ class Clip:
         """Where it computes."""
         return self.visual.conv1.weight.device
 
+    @property
+    def scale(self) -> Tensor:
+        """What cosines are multiplied by before the softmax, at most 100 (Radford et al. 2021)."""
+        return self.model.logit_scale.clamp(max=4.6052).exp()
+
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """Images as the tower wants them, float [image, RGB, y, x], normalised."""
         return torch.stack([self.preprocess(image) for image in images]).to(self.device)
@@ -77,7 +82,7 @@ class Clip:
     def zero_shot(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
         """Probability of each prompt for each image, float [image, prompt]: softmax of the scaled cosines."""
         cosines = self.encode_images(images) @ self.encode_texts(prompts).T
-        return (self.model.logit_scale.clamp(max=4.6052).exp() * cosines).softmax(1)
+        return (self.scale * cosines).softmax(1)
 
 
 def load(source: ClipSource, spelled: str, *, device: torch.device, cache: Path) -> Clip:
