@@ -1,4 +1,4 @@
-"""The book's engine, killed while a chapter is at a sweep: the next run goes on from the finished shards.
+"""`make book`, killed while a chapter is at a sweep: the next one goes on from the finished shards.
 
 `MMN_KILLS=30 python -m pytest -s tests/test_killed_book.py` kills it as often as that, and prints what came of it.
 """
@@ -10,16 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from tiny_book import TinyBook, notebook
+from tiny_book import REPOSITORY, TinyBook, notebook
 
-RUN = """
-import sys
-from pathlib import Path
-from mmn_utils import execute
-print(execute.run_chapters(execute.open_book(Path.cwd(), sys.argv[1])))
-"""
 CHAPTER = """
 import time
 import pandas as pd
@@ -44,11 +39,21 @@ def book(tmp_path):
     book.write("01_first", notebook(CHAPTER))
     book.toc("01_first")
     (book.root / "notebooks/02_second.ipynb").unlink()
+    environment(book)
     return book
 
 
+def environment(book):
+    """The Makefile, and the environment of these tests in the place where it makes one: there is nothing to install."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(REPOSITORY / name, book.root / name)
+    (book.root / ".venv").mkdir()
+    (book.root / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    (book.root / ".venv/.book").touch()
+
+
 def start(book):
-    command = [sys.executable, "-c", RUN, str(book.root / "tiny.yml")]
+    command = ["make", "book", f"PROFILE={book.root / 'tiny.yml'}"]
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=book.root, env=book.environment(), start_new_session=True, **pipe)
 
