@@ -7,6 +7,7 @@ from string import ascii_lowercase
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 
@@ -105,6 +106,36 @@ def neighbours_agree(likeness: Tensor, group: np.ndarray) -> np.ndarray:
     nearest, same = like == like.max(1, keepdims=True), group[:, None] == group
     shares = (nearest & same).sum(1) / nearest.sum(1)
     return shares[same.sum(1) > 1]
+
+
+def co_occurrence(captions: Sequence[str], words: Sequence[str]) -> Tensor:
+    """In how many captions two words stand together, float [word, word]; the diagonal: captions with the word."""
+    number = {word: k for k, word in enumerate(words)}
+    said = np.zeros((len(captions), len(words)), np.float32)
+    for row, caption in zip(said, captions, strict=True):
+        row[[number[word] for word in caption.lower().split() if word in number]] = 1
+    return Tensor(said.T @ said)
+
+
+def completed(vectors: Tensor, quadruples: np.ndarray, *, analogy: bool = True) -> np.ndarray:
+    """Which analogies come out, $a : b = c : d$ with $d$ nearest to $e(b) - e(a) + e(c)$; bool [quadruple].
+
+    The three words given are no answers. `analogy=False`: nearest to $e(c)$, as a baseline. vectors: float
+    [word, neuron], of unit length; quadruples: numbers of words, int [quadruple, 4].
+    """
+    a, b, c, d = quadruples.T
+    wanted = vectors[c] + (vectors[b] - vectors[a] if analogy else 0)
+    cosines = (wanted @ vectors.T).scatter(1, torch.as_tensor(quadruples[:, :3]), -np.inf)
+    return cosines.argmax(1).numpy() == d
+
+
+def letter_bound(of_words: Tensor, of_misspelt: Tensor) -> np.ndarray:
+    """How far a neuron goes by letters: correlation of its answers to words and to the same words misspelt.
+
+    of_words, of_misspelt: float [word, neuron]. Gives float [neuron].
+    """
+    a, b = (x - x.mean(0) for x in (of_words, of_misspelt))
+    return ((a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0))).numpy()
 
 
 # ------------------------------------------------------------------------------------------------------- maximal texts

@@ -93,3 +93,28 @@ def test_climbing_can_take_words_back():
         return torch.tensor([worth.get(t, 0.0) for t in texts])
 
     assert words.climb(score, ["a", "b", "c"]) == ("c b", 3.0)
+
+
+def test_co_occurrence_by_hand():
+    counts = words.co_occurrence(["An owl and a bee", "the owl", "a bee and an owl and a bee"], ["owl", "bee", "cat"])
+    assert counts.tolist() == [[3, 2, 0], [2, 2, 0], [0, 0, 0]]
+
+
+def test_an_analogy_made_to_come_out_comes_out_and_not_without_the_analogy():
+    city, land = torch.eye(4)[2], torch.eye(4)[3]
+    place = torch.eye(4)[:2]
+    vectors = torch.stack([place[0] + city, place[0] + land, place[1] + city, place[1] + land, city, -land])
+    vectors = vectors / vectors.norm(dim=1, keepdim=True)
+    quadruples = np.array([[0, 1, 2, 3], [2, 3, 0, 1]])
+    assert words.completed(vectors, quadruples).tolist() == [True, True]
+    assert words.completed(vectors, np.array([[0, 1, 2, 4]])).tolist() == [False]
+    assert words.completed(vectors, np.array([[0, 1, 2, 4]]), analogy=False).tolist() == [True]
+
+
+def test_a_neuron_goes_by_letters_if_misspellings_move_it_as_words_do():
+    generator = torch.Generator().manual_seed(0)
+    right = torch.randn(30, 3, generator=generator)
+    other = torch.randn(30, generator=generator)
+    found = words.letter_bound(right, torch.stack([2 * right[:, 0] + 1, -right[:, 1], other], dim=1))
+    assert found[:2] == pytest.approx([1, -1]) and abs(found[2]) < 0.5
+    assert found[2] == pytest.approx(np.corrcoef(right[:, 2], other)[0, 1], abs=1e-5)

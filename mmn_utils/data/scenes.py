@@ -54,6 +54,6 @@ def _world_digest() -> bytes:
     """Digest of the code and art that draw scenes and write their captions."""
     code = [WORLD / f"{name}.py" for name in ("world", "album", "art", "concepts", "text", "lexicon")]
     digest = hashlib.sha256()
-    for file in [*code, *sorted((WORLD / "sources").iterdir())]:
+    for file in [*code, *sorted(path for path in (WORLD / "sources").iterdir() if path.is_file())]:
         digest.update(file.name.encode() + file.read_bytes())
     return digest.digest()
