@@ -56,7 +56,7 @@ def card(
     there, classes = pairs[mask], list(weights.index)
     counts = pd.crosstab(there.label, there.guess).reindex(index=classes, columns=classes, fill_value=0)
     towards = ", ".join(f"{name} {w:+.2f}" for name, w in weights[str(neuron)].items())
-    title = f"Neuron {neuron}: {best.formula.text(names)}   IoU {best.iou:.3f}   weights: {towards}"
+    title = f"NLI N{neuron}: {best.formula.text(names)}   IoU {best.iou:.3f}   weights: {towards}"
     return Card(title, shown.reset_index(drop=True), counts, entropy(counts.sum(axis=1).to_numpy()))
 
 

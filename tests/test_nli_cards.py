@@ -24,7 +24,7 @@ def test_a_card_by_hand():
         7, best, names=["x", "y"], concepts=concepts, activations=activations, pairs=pairs, weights=weights, n=2
     )
     assert made.title == (
-        "Neuron 7: (x AND (NOT y))   IoU 1.000   weights: entailment +0.50, neutral -1.00, contradiction +0.25"
+        "NLI N7: (x AND (NOT y))   IoU 1.000   weights: entailment +0.50, neutral -1.00, contradiction +0.25"
     )
     assert made.pairs.premise.tolist() == ["d", "a", "a", "d"] and made.pairs.formula.all()
     assert made.confusion.loc["neutral", "neutral"] == 1 and made.confusion.loc["contradiction", "neutral"] == 1
