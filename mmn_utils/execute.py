@@ -26,16 +26,17 @@ from typing import Any
 
 import nbformat
 
-from mmn_utils import chapters, freshness, profiles, results
+from mmn_utils import chapters, freshness, pages, paper_numbers, profiles, results
 from mmn_utils.chapters import BookError
 from mmn_utils.freshness import Inputs, Manifest
-from mmn_utils.kernel import READS_VARIABLE
-from mmn_utils.untrusted import as_markdown, read_json
+from mmn_utils.kernel import PEAK, READS_VARIABLE
+from mmn_utils.untrusted import read_json
 
 EXECUTED = "executed.ipynb"
 REPORTS = Path("book/_build/reports")
 _UNFINISHED = ".unfinished"
 _VERSIONS = (
+    "mmn-utils",
     "torch",
     "transformers",
     "timm",
@@ -126,7 +127,7 @@ def run_chapters(book: Book) -> list[str]:
         ran = [chapter.name for chapter in book.chapters if _bring_up_to_date(book, chapter)]
         _withdraw_unlisted(book)
         _merge_numbers(book, book.chapters)
-        _write_changed(book.root / "book/status.md", status_page(book))
+        _write_pages(book)
         _say(f"{len(ran)} of {len(book.chapters)} chapters run, profile {book.profile.name}")
     return ran
 
@@ -163,6 +164,7 @@ def _withdraw_stale(book: Book) -> None:
             _withdraw(book, f"notebooks/{chapter.name}.ipynb")
     if stale:
         _withdraw(book, "status.md")
+        _withdraw(book, "paper_against_ours.md")
     _merge_numbers(book, [chapter for chapter in book.chapters if chapter.name not in stale])
 
 
@@ -196,7 +198,8 @@ def run_chapter(book: Book, chapter: Chapter) -> float:
     results.write_whole(staging / EXECUTED, nbformat.writes(executed))
     working = [book.root / "results/.running", book.root / results.SWEEPS]
     ignore = [book.profile.file, profiles.WEIGHTS / "checksums.json", *working]
-    _manifest(book, chapter, freshness.digest_reads(reads, book.places, ignore), staging, seconds).save(staging)
+    read = freshness.digest_reads(reads, book.places, ignore)
+    _manifest(chapter, read, staging, seconds, _peak(reads)).save(staging)
     (chapter.folder / freshness.MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(chapter.folder, ignore_errors=True)
     chapter.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -279,10 +282,17 @@ def _keep_report(book: Book, chapter: Chapter, work: Path) -> Path:
     return report
 
 
-def _manifest(book: Book, chapter: Chapter, reads: dict[str, str], staging: Path, seconds: float) -> Manifest:
-    versions = {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}}
+def _manifest(chapter: Chapter, reads: dict[str, str], staging: Path, seconds: float, peak: int | None) -> Manifest:
+    machine = {"system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processor cores"}
+    versions = machine | {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}}
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return Manifest(chapter.inputs, reads, freshness.digest_outputs(staging), round(seconds, 1), date, versions)
+    return Manifest(chapter.inputs, reads, freshness.digest_outputs(staging), round(seconds, 1), date, versions, peak)
+
+
+def _peak(reads: Path) -> int | None:
+    """The memory that the chapter's kernel has written down; None if it could not."""
+    path = reads.with_name(PEAK)
+    return int(path.read_text()) if path.exists() else None
 
 
 def _version(package: str) -> str:
@@ -294,8 +304,10 @@ def _version(package: str) -> str:
 
 def _publish(book: Book, chapter: Chapter) -> None:
     executed = nbformat.read(chapter.folder / EXECUTED, as_version=4)
-    page = nbformat.writes(chapters.shown(chapter.name, executed, chapter.parameters)) + "\n"
-    _write_changed(book.root / "book/notebooks" / f"{chapter.name}.ipynb", page)
+    page, folder = chapters.shown(chapter.name, executed, chapter.parameters), book.root / "book" / chapters.FOLDER
+    pages.with_costs(page, book.profile.name, Manifest.load(chapter.folder), chapter.folder)
+    pages.with_files(page, chapter.folder, folder)
+    _write_changed(folder / f"{chapter.name}.ipynb", nbformat.writes(page) + "\n")
 
 
 def _write_changed(target: Path, content: str) -> None:
@@ -334,34 +346,18 @@ def _merge_numbers(book: Book, fresh: list[Chapter]) -> None:
     _write_changed(book.results / "numbers.json", results.as_json(merged))
 
 
-def status_page(book: Book) -> str:
-    """A page that says which profile made the pictures, when, in how long, with which versions, and every number."""
+def _write_pages(book: Book) -> None:
+    """The pages below `book/` that are made of results: none of them is kept in the repository."""
     runs = {chapter.name: Manifest.load(chapter.folder) for chapter in book.chapters}
-    lines = [
-        "# Status",
-        "",
-        f"Every picture and number of this book was made with the profile `{book.profile.name}`.",
-        "",
-    ]
-    lines += ["| chapter | run on (UTC) | seconds |", "| --- | --- | ---: |"]
-    lines += [
-        f"| [](notebooks/{name}.ipynb) | {run.date[:16].replace('T', ' ')} | {run.seconds:.0f} |"
-        for name, run in runs.items()
-    ]
-    newest = max(runs.values(), key=lambda run: run.date).versions if runs else {}
-    lines += ["", "## Versions", "", "| package | version |", "| --- | --- |"]
-    lines += [f"| {package} | {as_markdown(version)} |" for package, version in newest.items()]
-    lines += ["", "## Every number", "", "Also in `results/" + book.profile.name + "/numbers.json`.", ""]
-    lines += ["| number | here | 95 % interval | n | paper |", "| --- | ---: | :---: | ---: | ---: |"]
-    numbers = read_json(book.results / "numbers.json") if (book.results / "numbers.json").exists() else {}
-    lines += [_number_row(key, record) for key, record in numbers.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _number_row(key: str, record: dict[str, Any]) -> str:
-    interval = "" if record["low"] is None else f"{record['low']:.3g} to {record['high']:.3g}"
-    n, paper = ("" if record[field] is None else f"{record[field]:,}" for field in ("n", "paper"))
-    return f"| `{key}` | {record['value']:.3g} {as_markdown(record['unit'] or '')} | {interval} | {n} | {paper} |"
+    numbers, papers = read_json(book.results / "numbers.json"), paper_numbers.read()
+    places: dict[str, str] = {}
+    for chapter in book.chapters:
+        places |= pages.places(chapter.name, nbformat.read(chapter.folder / EXECUTED, as_version=4))
+    made = {f"{paper.part}_numbers": paper_numbers.of_part(paper, numbers, places) for paper in papers}
+    made["paper_against_ours"] = paper_numbers.page(papers, numbers, book.profile.name, places)
+    made["status"] = pages.status(book.profile, runs, numbers)
+    for name, content in made.items():
+        _write_changed(book.root / "book" / f"{name}.md", content)
 
 
 @contextmanager

@@ -60,6 +60,8 @@ class Manifest:
     seconds: float
     date: str
     versions: dict[str, str]
+    peak: int | None = None
+    """The most bytes of memory that its kernel held, where that is known."""
 
     def save(self, folder: Path) -> None:
         """Write `folder/manifest.json`."""
@@ -74,7 +76,7 @@ class Manifest:
         except (OSError, ValueError, TypeError, KeyError):
             return None
         texts = (found.inputs.code, found.reads, found.outputs, found.versions, {"date": found.date})
-        numbers = isinstance(found.seconds, (int, float))
+        numbers = isinstance(found.seconds, (int, float)) and isinstance(found.peak, (int, type(None)))
         return found if numbers and all(_is_text_by_name(mapping) for mapping in texts) else None
 
 

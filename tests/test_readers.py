@@ -23,7 +23,7 @@ from mdit_py_plugins.myst_role import myst_role_plugin
 from pycocotools import mask as pycoco
 from test_bad_input import IMAGES, dataset, everything, noise, saved
 
-from mmn_utils import execute, neuron_plots, plots, profiles, results
+from mmn_utils import neuron_plots, pages, paper_numbers, plots, profiles, results
 from mmn_utils.data.coco import mask_of, run_lengths
 from mmn_utils.models.weights import WeightsError, load_tensors, verify_folder
 from mmn_utils.untrusted import as_markdown, as_visible, is_plain, read_image, read_json, read_yaml
@@ -283,10 +283,11 @@ def test_tables_in_notebooks_show_texts_to_the_letter(text):
         plots.use_style()
         page = pd.DataFrame({"token": [text]}).to_html()
     read = Read(page)
-    assert read.tags == {"table", "thead", "tr", "th", "tbody", "td"} and not {n for n in read.names if n[:2] == "on"}
+    assert read.tags == TABLE and not {n for n in read.names if n[:2] == "on"}
     assert "mathjax_ignore" in page
 
 
+TABLE = {"table", "thead", "tr", "th", "tbody", "td"}
 markdown = MarkdownIt("commonmark", {"html": True}).enable("table").use(dollarmath_plugin).use(myst_role_plugin)
 
 
@@ -295,7 +296,7 @@ markdown = MarkdownIt("commonmark", {"html": True}).enable("table").use(dollarma
 def test_markdown_shows_texts_to_the_letter(text):
     page = markdown.render(f"| a | b |\n| --- | --- |\n| {as_markdown(text)} | end |\n")
     read = Read(page)
-    assert read.tags == {"table", "thead", "tr", "th", "tbody", "td"} and not read.names
+    assert read.tags == TABLE and not read.names
     shown = as_visible(" ".join(text.splitlines()))
     assert "".join(read.text.split()) == "".join(f"ab{shown}end".split())
 
@@ -305,9 +306,10 @@ def test_markdown_shows_texts_to_the_letter(text):
 def test_the_status_page_shows_units_to_the_letter(tmp_path, unit):
     record = {"value": 1.0, "low": None, "high": None, "n": 3, "unit": unit, "paper": None, "chapter": "01_first"}
     (tmp_path / "numbers.json").write_bytes(results.as_json({"a.b": record}).encode("utf-8", "replace"))
-    book = SimpleNamespace(chapters=[], profile=SimpleNamespace(name="tiny"), results=tmp_path)
-    page = Read(markdown.render(execute.status_page(book)))
-    assert page.tags <= {"h1", "h2", "p", "code", "table", "thead", "tr", "th", "tbody", "td"}
+    profile = SimpleNamespace(name="tiny", seed=0, chapters={}, sources=dict)
+    numbers = read_json(tmp_path / "numbers.json")
+    page = Read(markdown.render(pages.status(profile, {}, numbers) + paper_numbers.page([], numbers, "tiny", {})))
+    assert page.tags <= {"h1", "h2", "p", "code", "ul", "li", "em", "strong", *TABLE}
     shown = as_visible(" ".join(unit.encode("utf-8", "replace").decode().splitlines()))
     assert "".join(f"a.b1{shown}3".split()) in "".join(page.text.split())
 
