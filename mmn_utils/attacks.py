@@ -7,6 +7,7 @@ is logistic regression on the neurons' spatial means after the ReLU (`probes.den
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -137,18 +138,22 @@ def search(
 def dose(
     classify: Classifiers,
     images: Sequence[Image.Image],
-    text: str,
-    target: int,
+    texts: dict[str, int],
     *,
     numbers: Sequence[int],
     scales: Sequence[float],
 ) -> pd.DataFrame:
-    """Success by number and size of the stamps, one row a pair (index `n`, `scale`); columns as `rates`."""
-    before = classify(images)
-    grid = [(n, scale) for scale in scales for n in numbers]
-    tried = [
-        attack(classify, images, before, text, target, n=n, scale=scale).assign(n=n, scale=scale) for n, scale in grid
-    ]
+    """Success by number and size of the stamps, one row a pair (index `n`, `scale`); columns as `rates`.
+
+    The texts, with their target classes, are dealt out to the pictures in turn: each picture has one.
+    """
+    before, tried = classify(images), []
+    for first, (text, target) in enumerate(texts.items()):
+        dealt = slice(first, None, len(texts))
+        then = {name: p[dealt] for name, p in before.items()}
+        for scale, n in product(scales, numbers):
+            found = attack(classify, images[dealt], then, text, target, n=n, scale=scale)
+            tried.append(found.assign(n=n, scale=scale))
     return rates(pd.concat(tried), ("n", "scale"))
 
 

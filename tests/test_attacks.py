@@ -73,9 +73,10 @@ def test_the_mean_rate_gives_every_picture_the_same_weight():
 
 
 def test_doses_and_searches_have_a_row_for_each_try():
-    table = attacks.dose(by_brightest, [GRAY, GRAY], "owl", 1, numbers=[1, 4], scales=[1.0, 2.0])
+    table = attacks.dose(by_brightest, [GRAY, GRAY, GRAY], {"owl": 1, "bee": 0}, numbers=[1, 4], scales=[1.0, 2.0])
     assert table.index.tolist() == [(1, 1.0), (4, 1.0), (1, 2.0), (4, 2.0)]
     assert table.cover.loc[4, 2.0] == table.cover.max() > table.cover.loc[1, 1.0] == table.cover.min()
+    assert table.zero_shot_n.eq(2).all()  # nobody could take the third picture for class 0: it is already
     ranked = attacks.search(by_brightest, [GRAY, DARK], {"owl": 0, "bee": 1}, n=1, scale=1.0)
     assert ranked.index.tolist() == [(1, "bee"), (0, "owl")]
 
