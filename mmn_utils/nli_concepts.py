@@ -22,6 +22,7 @@ Sentences = Sequence[Sequence[str]]
 
 NO_CONCEPTS = frozenset(["a", "an", "the", "of", ".", ","])
 OVERLAPS = (25, 50, 75)
+SIDES = ("pre", "hyp")
 VARIANTS = ("all", "first", "tag", "lemma")
 TAGS = {
     "nn": "noun", "noun": "noun", "vb": "verb", "verb": "verb", "jj": "adj", "adj": "adj", "rb": "adv", "adv": "adv",
@@ -87,16 +88,40 @@ def pair_concepts(
     if not premises or len(premises) != len(hypotheses):
         raise ValueError(f"expected pairs, found {len(premises)} premises and {len(hypotheses)} hypotheses")
     words = frequent_words([*premises, *hypotheses], n_words)
-    sides = {"pre": _lowered(premises), "hyp": _lowered(hypotheses)}
-    labels = dict(zip(sides, map(_lowered, tags), strict=True)) if tags else {}
-    kinds = sorted({tag for own in labels.values() for sentence in own for tag in sentence})
-    names, parts = [], []
-    for side, tokens in sides.items():
-        shown = _with_tags(tokens, labels[side], side) if tags else tokens
-        parts += [_presence(shown, words, signs), _presence(labels.get(side, tokens), kinds)]
-        names += [*(f"{side}:tok:{word}" for word in words), *(f"{side}:tag:{kind}" for kind in kinds)]
-    names += [f"oth:overlap:overlap{share}" for share in OVERLAPS]
-    return PairConcepts(tuple(names), np.concatenate([*parts, overlap(premises, hypotheses)], axis=1))
+    kinds = sorted({tag.lower() for side in tags or () for sentence in side for tag in sentence})
+    sides = [[f"{side}:tok:{word}" for word in words] + [f"{side}:tag:{kind}" for kind in kinds] for side in SIDES]
+    names = (*sides[0], *sides[1], *(f"oth:overlap:overlap{share}" for share in OVERLAPS))
+    return PairConcepts(names, truth_of(names, premises, hypotheses, tags=tags, signs=signs))
+
+
+def truth_of(
+    names: Sequence[str],
+    premises: Sentences,
+    hypotheses: Sentences,
+    *,
+    tags: tuple[Sentences, Sentences] | None = None,
+    signs: Signs | None = None,
+) -> np.ndarray:
+    """Whether the concepts called so are true of each pair, bool [pair, concept]; the rest as for `pair_concepts`.
+
+    Raises:
+        ValueError: no concept is called so, or it is a tag and tags are not given.
+    """
+    given = {("oth", "overlap"): None}
+    for place, (side, own) in enumerate(zip(SIDES, map(_lowered, (premises, hypotheses)), strict=True)):
+        labels = _lowered(tags[place]) if tags else None
+        given[side, "tok"] = _with_tags(own, labels, side) if tags else own
+        given |= {(side, "tag"): labels} if tags else {}
+    parts = [np.zeros((len(premises), 0), dtype=bool)]
+    for kind, group in itertools.groupby((name.split(":", 2) for name in names), key=lambda name: (*name[:2],)):
+        if kind not in given:
+            raise ValueError(f"expected concepts of {', '.join(map(':'.join, given))}, found {':'.join(kind)}")
+        words = [word for *_, word in group]
+        if kind[0] == "oth":
+            parts.append(overlap(premises, hypotheses)[:, [OVERLAPS.index(int(word[-2:])) for word in words]])
+        else:
+            parts.append(_presence(given[kind], words, signs if kind[1] == "tok" else None))
+    return np.concatenate(parts, axis=1)
 
 
 def _lowered(sentences: Sentences) -> list[list[str]]:

@@ -1,9 +1,14 @@
 """Base forms and synonyms from WordNet's own plain files (Debian: `wordnet-base`)."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
+from mmn_utils.miniature.concepts import SOURCES
 from mmn_utils.miniature.lexicon import PARTS_OF_SPEECH, WordNetFiles
+
+SHIPPED = SOURCES / "wordnet"
+"""What `extract` left of WordNet 3.0 for the words of the miniature's sentences, in WordNet's own format."""
 
 ENDINGS = {
     "noun": (("s", ""), ("ses", "s"), ("ves", "f"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"),
@@ -24,10 +29,14 @@ class WordNet:
 
     def __init__(self, folder: Path | str) -> None:
         folder = Path(folder)
-        self.files = WordNetFiles(folder)
-        missing = [name for pos in PARTS_OF_SPEECH if not (folder / (name := f"{pos}.exc")).is_file()]
+        names = [name for pos in PARTS_OF_SPEECH for name in (f"data.{pos}", f"index.{pos}", f"{pos}.exc")]
+        missing = [name for name in (*names, "cntlist.rev") if not (folder / name).is_file()]
         if missing:
-            raise FileNotFoundError(f"{folder} is not a whole WordNet folder: {', '.join(missing)} missing")
+            raise FileNotFoundError(
+                f"{folder} is not a whole WordNet folder: {', '.join(missing)} missing (Debian: apt-get install "
+                "wordnet-base)"
+            )
+        self.files = WordNetFiles(folder)
         self.exceptions = {
             pos: {line.split()[0]: line.split()[1:] for line in (folder / f"{pos}.exc").open(encoding="latin-1")}
             for pos in PARTS_OF_SPEECH
@@ -44,9 +53,10 @@ class WordNet:
 
     def synsets(self, word: str, pos: str) -> list[str]:
         """Addresses of all synsets of the word's base forms, most frequent sense first."""
-        files = self.files
-        senses = {form: int(files.index[pos][form].split()[2]) for form in self.base_forms(word, pos)}
-        return [files.offset(form, pos, k + 1) for form, n in senses.items() for k in range(n)]
+        return [place for form in self.base_forms(word, pos) for place in self._senses(form, pos)]
+
+    def _senses(self, form: str, pos: str) -> list[str]:
+        return self.files.index[pos][form].split()[-int(self.files.index[pos][form].split()[2]) :]
 
     def synonyms(self, word: str, *, pos: str | None = None, first_only: bool = False) -> set[str]:
         """The word and the single-word lemmas, lower-cased, of its synsets.
@@ -56,3 +66,26 @@ class WordNet:
         places = [(p, place) for p in ([pos] if pos else PARTS_OF_SPEECH) for place in self.synsets(word, p)]
         lemmas = {w.lower() for place in places[: 1 if first_only else None] for w in self.files.words(*place)}
         return {word} | {w for w in lemmas if not re.search(r"\s", w)}
+
+
+def extract(folder: Path | str, words: Collection[str], to: Path) -> None:
+    """Write a folder from which a `WordNet` tells of these words what it would tell of them by the whole one.
+
+    folder: the whole WordNet. All senses of the words stay, in their order; other words, pointers and glosses go.
+    """
+    net = WordNet(folder)
+    to.mkdir(parents=True, exist_ok=True)
+    (to / "cntlist.rev").write_text("")
+    for pos in PARTS_OF_SPEECH:
+        senses = {form: net._senses(form, pos) for word in words for form in net.base_forms(word, pos)}
+        index = [f"{form} {pos[0]} {len(own)} 0 {len(own)} 0 {' '.join(own)}" for form, own in senses.items()]
+        data = [_synset(net, pos, place, words) for place in {place for own in senses.values() for place in own}]
+        exceptions = [f"{word} {' '.join(net.exceptions[pos][word])}" for word in words if word in net.exceptions[pos]]
+        for name, lines in {f"index.{pos}": index, f"data.{pos}": data, f"{pos}.exc": exceptions}.items():
+            (to / name).write_text("".join(f"{line}\n" for line in sorted(lines)), encoding="latin-1")
+
+
+def _synset(net: WordNet, pos: str, place: str, words: Collection[str]) -> str:
+    """Its line, with those of its lemmas that are in `words`."""
+    lemmas = [lemma for lemma in net.files.words(pos, place) if lemma.lower() in words]
+    return f"{place} 00 {pos[0]} {len(lemmas):02x} {''.join(f'{lemma} 0 ' for lemma in lemmas)}000 |"

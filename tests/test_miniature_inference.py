@@ -8,8 +8,9 @@ from tokenizers import Tokenizer
 
 from mmn_utils.miniature import inference
 from mmn_utils.miniature.concepts import concepts
+from mmn_utils.miniature.lexicon import PARTS_OF_SPEECH
 from mmn_utils.miniature.stages import WEIGHTS
-from mmn_utils.wordnet import WordNet
+from mmn_utils.wordnet import SHIPPED, WordNet
 
 DEBIAN = Path("/usr/share/wordnet")
 needs_wordnet = pytest.mark.skipif(not DEBIAN.is_dir(), reason="lifted by: apt-get install wordnet-base")
@@ -18,6 +19,10 @@ needs_wordnet = pytest.mark.skipif(not DEBIAN.is_dir(), reason="lifted by: apt-g
 @pytest.fixture(scope="module")
 def some():
     return inference.pairs(1, 3000)
+
+
+def words_of(pairs):
+    return {word for p in pairs for sentence in (p.premise, p.hypothesis) for word in sentence.tokens}
 
 
 def texts(pairs):
@@ -84,13 +89,8 @@ def test_presence_follows_from_what_is_there(some):
     assert checked > 200
 
 
-def test_signs_by_hand():
-    assert inference.signs(["large", "dog"])["big"] == {"large"}
-    assert inference.signs(["dog"])["dog"] == {"dog"}
-
-
 @needs_wordnet
-def test_kinds_and_synonyms_are_wordnets(some):
+def test_kinds_are_wordnets():
     net = WordNet(DEBIAN)
     senses = {c.word: c.sense for c in concepts()}
     for kind, words in inference.KINDS_OF.items():
@@ -100,8 +100,21 @@ def test_kinds_and_synonyms_are_wordnets(some):
                 todo = [o for p in todo for o in net.files.related("noun", p, ("@", "@i"))]
                 above = above + todo
             assert any(kind in net.files.words("noun", o) for o in above), (word, kind)
-    words = sorted({w for p in some for s in (p.premise, p.hypothesis) for w in s.tokens})
-    ours = inference.signs(words)
+
+
+def test_the_shipped_wordnet_knows_the_words(some):
+    net = WordNet(SHIPPED)
+    assert {"big", "large"} <= net.synonyms("large") and "airplane" in net.synonyms("plane")
+    known = {w for w in words_of(some) if any(net.base_forms(w, pos) for pos in PARTS_OF_SPEECH)}
+    assert set(inference.things()) - known == set() and len(known) > 200
+
+
+@needs_wordnet
+def test_the_shipped_wordnet_says_what_the_whole_one_says(some):
+    whole, ours, words = WordNet(DEBIAN), WordNet(SHIPPED), words_of(some)
     for word in words:
-        expected = net.synonyms(word) & set(words)
-        assert {token for token in words if word in ours[token]} == expected, word
+        for pos in PARTS_OF_SPEECH:
+            assert ours.base_forms(word, pos) == whole.base_forms(word, pos), (word, pos)
+            assert ours.synsets(word, pos) == whole.synsets(word, pos), (word, pos)
+        for options in ({}, {"first_only": True}, *({"pos": pos} for pos in PARTS_OF_SPEECH)):
+            assert ours.synonyms(word, **options) & words == whole.synonyms(word, **options) & words, (word, options)

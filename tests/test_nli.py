@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -71,6 +72,21 @@ def test_runs_are_the_same_twice_and_in_evaluation_mode_only(toy):
         nli.run(models[0].train(), made.pairs[0])
 
 
+def test_a_head_is_kept_and_put_on_other_vectors(toy, tmp_path):
+    texts, labels = toy
+    made = nli.numbered(texts)
+    vectors = torch.randn(len(made.sentences), 6, generator=torch.Generator().manual_seed(0))
+    model = nli.fit(nli.on_vectors(vectors, n_neurons=8, seed=0), made.pairs[0], labels, n_epochs=2, seed=3)
+    nli.head_table(model).to_parquet(tmp_path / "head.parquet")
+    kept = pd.read_parquet(tmp_path / "head.parquet")
+    again = nli.with_head(vectors.flip(0), kept)  # sentence k is now the k-th from the end
+    turned = len(vectors) - 1 - made.pairs[0]
+    for ours, theirs in zip(nli.run(again, turned), nli.run(model, made.pairs[0]), strict=True):
+        assert np.array_equal(ours, theirs)
+    with pytest.raises(ValueError, match="expected vectors of 6 entries, as the head was trained on, found 5"):
+        nli.with_head(vectors[:, :5], kept)
+
+
 def test_the_miniatures_pairs_come_by_split():
     settings = profiles.read("miniature")
     test = data.sentence_pairs(settings, "pairs")
@@ -112,9 +128,3 @@ def test_no_snli(tmp_path):
         data.read_snli(tmp_path / "snli_1.0_dev.jsonl")
     with pytest.raises(ValueError, match="no pair with a gold label"):
         data.read_snli(write(tmp_path / "a.jsonl", RECORD | {"gold_label": "-"}))
-
-
-def test_synonyms_of_the_shipped_extract_or_of_a_folder(tmp_path):
-    assert data.synonym_signs(["large"])["big"] == {"large"}
-    with pytest.raises(FileNotFoundError, match="is not a WordNet folder"):
-        data.synonym_signs(["large"], str(tmp_path))

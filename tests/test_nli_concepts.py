@@ -5,8 +5,8 @@ import pytest
 
 from mmn_utils import nli_concepts
 from mmn_utils.miniature.lexicon import PARTS_OF_SPEECH
-from mmn_utils.nli_concepts import pair_concepts, wordnet_signs
-from mmn_utils.wordnet import WordNet
+from mmn_utils.nli_concepts import pair_concepts, truth_of, wordnet_signs
+from mmn_utils.wordnet import WordNet, extract
 
 DEBIAN = Path("/usr/share/wordnet")
 SNLI = Path(__file__).parents[2] / "shared" / "data" / "snli_1.0_dev.tok"
@@ -77,6 +77,18 @@ def test_columns_and_their_order():
     assert column(found, "pre:tag:nns") == [False, True, False] and column(found, "hyp:tag:rb") == [True, False, False]
 
 
+def test_truth_by_name():
+    found = pair_concepts(PREMISES, HYPOTHESES, tags=TAGS)
+    some = np.random.default_rng(0).permutation(len(found.names))[:40]
+    names = [found.names[k] for k in some]
+    assert (truth_of(names, PREMISES, HYPOTHESES, tags=TAGS) == found.truth[:, some]).all()
+    assert truth_of(["hyp:tok:puppy", "pre:tag:xx"], PREMISES, HYPOTHESES, tags=TAGS).tolist() == [
+        [False, False], [False, False], [True, False]
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="expected concepts of oth:overlap, pre:tok, hyp:tok, found pre:tag"):
+        truth_of(["pre:tag:nn"], PREMISES, HYPOTHESES)
+
+
 def test_frequent_words_are_counted_on_both_sides_and_ties_are_alphabetical():
     assert nli_concepts.frequent_words([*PREMISES, *HYPOTHESES]) == [
         "ran", "man", "sat", "men", "dog", "outdoors", "outside", "puppy"
@@ -101,6 +113,15 @@ def test_base_forms_and_synonyms(folder):
     assert net.synonyms("outside") == {"outside", "man", "outdoor", "outdoors"}, "the marker of outdoor(a) is no letter"
     assert net.synonyms("outside", pos="adv") == {"outside", "outdoors"}
     assert net.synonyms("puppy") == {"puppy"}
+
+
+def test_an_extract_tells_the_same_of_its_words(folder, tmp_path):
+    extract(folder, {"men", "man", "outside"}, tmp_path / "small")
+    whole, small = WordNet(folder), WordNet(tmp_path / "small")
+    assert small.base_forms("men", "noun") == ["man"] and small.base_forms("sits", "verb") == []
+    assert small.synsets("outside", "adv") == whole.synsets("outside", "adv")
+    assert small.synonyms("men") == {"men", "man", "outside"} and small.synonyms("outside") == {"outside", "man"}
+    assert (tmp_path / "small" / "data.adj").read_text() == "00000040 00 a 01 outside 0 000 |\n"
 
 
 def test_variants(folder):
@@ -150,12 +171,12 @@ def test_refused(folder):
         wordnet_signs(["man"], net, variant="lemma")
     with pytest.raises(ValueError, match="found 'second'"):
         wordnet_signs(["man"], net, variant="second")
-    (folder / "verb.exc").unlink()
-    with pytest.raises(FileNotFoundError, match="is not a whole WordNet folder: verb.exc missing"):
+    (folder / "index.verb").unlink()
+    with pytest.raises(FileNotFoundError, match="is not a whole WordNet folder: index.verb missing .*wordnet-base"):
         WordNet(folder)
-    (folder / "data.noun").unlink()
-    with pytest.raises(FileNotFoundError, match="is not a WordNet folder: data.noun is missing .*wordnet-base"):
-        WordNet(folder)
+    for no_wordnet in (folder / "nowhere", folder.parent, folder / "data.noun"):
+        with pytest.raises(FileNotFoundError, match="folder: data.noun, index.noun, noun.exc, data.verb"):
+            WordNet(no_wordnet)
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="WordNet is absent; lifted by: apt-get install wordnet-base")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,7 @@ import numpy as np
 
 from mmn_utils.miniature import inference
 from mmn_utils.miniature.world import SPLIT_SEEDS
-from mmn_utils.nli_concepts import wordnet_signs
 from mmn_utils.profiles import Profile, ProfileError, nearest
-from mmn_utils.wordnet import WordNet
 
 LABELS = inference.LABELS
 _LEAF = re.compile(r"\(([^\s()]+) ([^\s()]+)\)")
@@ -92,11 +90,3 @@ def _row(line: str, where: str) -> Sequence[tuple]:
         raise ValueError(f"{where}: expected a label of {', '.join(LABELS)} and two parses, found {line[:60]!r}")
     tokens, tags = ([tuple(leaf[k].lower() for leaf in side) for side in leaves] for k in (1, 0))
     return [(*tokens, *tags, LABELS.index(label))]
-
-
-def synonym_signs(words: Collection[str], wordnet: str = "") -> dict[str, set[str]]:
-    """Which of `words` a token is a sign of by WordNet's synonyms, all synsets.
-
-    wordnet: its folder; empty takes what ships for the words of the miniature's sentences.
-    """
-    return wordnet_signs(words, WordNet(wordnet)) if wordnet else inference.signs(words)

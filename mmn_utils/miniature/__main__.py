@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from mmn_utils.miniature import art, lexicon, stages
+from mmn_utils import wordnet
+from mmn_utils.miniature import art, inference, lexicon, stages
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             art.render(chosen.icons)
         if chosen.wordnet:
             lexicon.extract(chosen.wordnet)
+            wordnet.extract(chosen.wordnet, inference.vocabulary(), wordnet.SHIPPED)
         return 0
     unknown = [s for s in chosen.stages if s not in stages.STAGES]
     if unknown:

@@ -9,10 +9,9 @@ Templates hold their own tags (Penn Treebank's, lower-cased): by the list `TAGS`
 """
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from mmn_utils.miniature.album import entries
 from mmn_utils.miniature.concepts import concepts
@@ -150,19 +149,10 @@ def synonyms() -> dict[str, tuple[str, ...]]:
     return {word: others for word, others in found.items() if others} | INSTEAD
 
 
-def signs(words: Collection[str]) -> dict[str, set[str]]:
-    """Which of `words` each word of these sentences is a sign of: those that have it for a synonym in any synset, and
-    itself.
-
-    From `synonyms.tsv`, which `mmn_utils.wordnet` made of WordNet 3.0 for all words of these sentences.
-    """
-    rows = (Path(__file__).parent / "synonyms.tsv").read_text(encoding="utf-8").splitlines()
-    known = {word: of.split() for word, of in (row.split("\t") for row in rows)}
-    found: dict[str, set[str]] = {word: {word} for word in words}
-    for word in words:
-        for synonym in known.get(word, ()):
-            found.setdefault(synonym, set()).add(word)
-    return found
+def vocabulary() -> set[str]:
+    """All words of these sentences, and what things may be called instead."""
+    tokens = {word for p in pairs(1, 20_000) for sentence in (p.premise, p.hypothesis) for word in sentence.tokens}
+    return tokens | {word for others in synonyms().values() for word in others}
 
 
 def a(noun: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -93,6 +94,31 @@ def on_vectors(vectors: Tensor, *, n_neurons: int, seed: int) -> Classifier:
     table.weight = nn.Parameter(vectors, requires_grad=False)
     torch.manual_seed(seed)
     return Classifier(table, vectors.shape[1], n_neurons=n_neurons)
+
+
+def head_table(model: Classifier) -> pd.DataFrame:
+    """All that a classifier has but its encoder, to be kept: one row a number, with `name` and `value`."""
+    parts = {name: part for name, part in model.state_dict().items() if not name.startswith("encoder.")}
+    names = np.repeat([*parts], [part.numel() for part in parts.values()])
+    values = np.concatenate([part.float().numpy().ravel() for part in parts.values()])
+    return pd.DataFrame({"name": pd.Categorical(names, [*parts]), "value": values})
+
+
+def with_head(vectors: Tensor, table: pd.DataFrame) -> Classifier:
+    """The classifier that `head_table` kept, on vectors float [sentence, d] of other sentences, in evaluation mode.
+
+    Raises:
+        ValueError: the head is of vectors of another length.
+    """
+    kept = {name: own.to_numpy() for name, own in table.groupby("name", observed=True).value}
+    model = on_vectors(vectors, n_neurons=len(kept["hidden.2.bias"]), seed=0)
+    parts = {name: part for name, part in model.state_dict().items() if not name.startswith("encoder.")}
+    if kept["hidden.0.weight"].size != parts["hidden.0.weight"].numel():
+        d = kept["hidden.0.weight"].size // 4
+        raise ValueError(f"expected vectors of {d} entries, as the head was trained on, found {vectors.shape[1]}")
+    state = {name: torch.tensor(kept[name]).reshape(part.shape).to(part.dtype) for name, part in parts.items()}
+    model.load_state_dict(state, strict=False)
+    return model.eval()
 
 
 def on_words(
