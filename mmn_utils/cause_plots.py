@@ -68,11 +68,11 @@ def caption_ladder(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], *, w
     ax.set(xlim=(-0.35, len(names)), ylim=(len(sizes) - 0.4, -1), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     for column, (condition, name) in enumerate(names.items()):
-        ax.text(column, -0.7, name, fontsize=9, fontweight="bold", va="center")
+        ax.text(column, -0.7, name, fontsize=10, fontweight="bold", va="center")
         rows = table[table["condition"] == condition].sort_values("n_units")
         for row, (caption, original) in enumerate(zip(rows["caption"], rows["original"], strict=True)):
             look = {"color": "black"} if caption == original else {"color": ORANGE, "style": "italic"}
-            ax.text(column, row, fill(caption, width), fontsize=8, va="center", **look)
+            ax.text(column, row, fill(caption, width), fontsize=9, va="center", **look)
     for row, size in enumerate(sizes):
         ax.text(-0.05, row, f"{size:,}", fontsize=9, va="center", ha="right", color=GREY)
         ax.axhline(row - 0.5, color="0.9", linewidth=0.7)

@@ -49,7 +49,7 @@ def codes(found: dict[str, pd.Series], cues: pd.Series, recipes: dict[str, Colle
         colours = [plots.BLUE if cues[n] in recipe and w > 0 else "0.8" for n, w in shown.items()]
         places = np.arange(len(shown))
         ax.barh(places, shown, color=colours, edgecolor="0.4", linewidth=0.6)
-        ax.set_yticks(places, names, fontsize=7)
+        ax.set_yticks(places, names, fontsize=7.5)
         ax.axvline(0, color="0.3", linewidth=0.6)
         ax.set(ylim=(3.6, -0.6), xlim=(-1.1, 1.1))
         ax.set_title(f"{word} = {' + '.join(recipe)}", fontsize=8)
@@ -66,7 +66,7 @@ def atlas(ax: Axes, cells: np.ndarray, words: Sequence[str], shares: np.ndarray)
     total = np.maximum(shares.sum(1), np.finfo(float).tiny)
     for (x, y), word, leading, lead in zip(cells, words, shares.argmax(1), shares.max(1) / total, strict=True):
         ax.add_patch(plt.Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, color=palette[leading], alpha=0.25 + 0.5 * lead))
-        ax.text(x, y, f"{word}\n{leading + 1}", ha="center", va="center", fontsize=6.5)
+        ax.text(x, y, f"{word}\n{leading + 1}", ha="center", va="center", fontsize=7.5)
     low, high = cells.min(0) - 0.6, cells.max(0) + 0.6
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xticks=[], yticks=[])
     ax.spines[:].set_visible(False)

@@ -50,7 +50,9 @@ def medians(ax: Axes, table: pd.DataFrame, *, marked: Mapping[str, str]) -> Axes
     """
     places = np.arange(len(table))[::-1]
     colours = [marked.get(name, plots.GREY) for name in table.index]
-    ax.barh(places, table["median"], xerr=table["sd"], color=colours, height=0.65, ecolor="0.3", capsize=2)
+    bars = ax.barh(places, table["median"], xerr=table["sd"], color=colours, height=0.65, ecolor="0.3", capsize=2)
+    for bar, name in zip(bars, table.index, strict=True):
+        bar.set(hatch="///" if name in marked else "", edgecolor="white")
     ax.set_yticks(places, [f"{name} (n = {n})" for name, n in zip(table.index, table.n, strict=True)])
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_xlabel("activation (SD from zero): median, whisker ± 1 SD")

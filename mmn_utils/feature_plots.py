@@ -22,12 +22,12 @@ def grid(
 
     rows: PIL images or float [RGB, y, x] in [0, 1].
     """
-    figure, axes = plt.subplots(
-        len(rows), len(headings), figsize=(1.3 * len(headings), 1.5 * len(rows)), squeeze=False, layout="constrained"
-    )
+    side = min(1.3, plots.WIDTH / len(headings))
+    shape = {"figsize": (side * len(headings), (side + 0.3) * len(rows)), "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(len(rows), len(headings), **shape)
     for k, (line, images, label) in enumerate(zip(axes, rows, labels, strict=True)):
         for j, (ax, image) in enumerate(zip(line, images, strict=True)):
-            plots.picture(ax, _upright(image), fill(headings[j], 18) if k == 0 else "")
+            plots.picture(ax, _upright(image), fill(headings[j], int(14 * side)) if k == 0 else "")
             ax.set_xlabel(notes[k][j] if notes else "", fontsize=7, labelpad=2)
         line[0].set_ylabel(fill(label, 16), fontsize=8)
     return figure

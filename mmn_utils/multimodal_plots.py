@@ -18,12 +18,12 @@ from mmn_utils.multimodal import FACETS, THRESHOLD, Seen, auroc, most_active, pe
 def world(album: Album, keys: Sequence[str], facets: Sequence[str]) -> Figure:
     """The first picture of each concept (columns) in each facet (rows), under its caption."""
     figure, axes = plt.subplots(
-        len(facets), len(keys), figsize=(1.35 * len(keys), 1.75 * len(facets)), squeeze=False, layout="constrained"
+        len(facets), len(keys), figsize=(1.06 * len(keys), 1.7 * len(facets)), squeeze=False, layout="constrained"
     )
     for row, facet in zip(axes, facets, strict=True):
         for ax, key in zip(row, keys, strict=True):
             here = album.pictures[(album.pictures.facet == facet) & (album.pictures.concept == key)]
-            plots.picture(ax, album.image(here.index[0]), fill(here.caption.iloc[0], 20))
+            plots.picture(ax, album.image(here.index[0]), fill(here.caption.iloc[0], 15))
         row[0].set_ylabel(facet)
     return figure
 
@@ -54,7 +54,7 @@ def face(left: Axes, right: Axes, seen: Seen, unit: int, *, album: Album, concep
     right.hist(answers[~own], bins=30, density=True, color="0.75")
     right.vlines(answers[own], 0, 0.5 * right.get_ylim()[1], color=colour, linewidth=1.2)
     right.set(yticks=[])
-    right.tick_params(labelsize=6.5)
+    right.tick_params(labelsize=7)
 
 
 def photo_against_text(ax: Axes, table: pd.DataFrame, title: str) -> Axes:

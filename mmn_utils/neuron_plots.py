@@ -56,14 +56,14 @@ def unit_lines(rows: pd.DataFrame, *, n_tokens: int = 2) -> list[str]:
     ]
 
 
-def image_panels(panels: Sequence[Mapping[str, object]], *, columns: int = 3) -> Figure:
+def image_panels(panels: Sequence[Mapping[str, object]], *, columns: int = 2) -> Figure:
     """For each image: itself, the mean heatmap of its units, and beside them the units' tokens.
 
     A panel has `title`, `image`, `activity` [y, x], `lines` and `caption` (from `in_bold`).
     """
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
-        rows, 3 * columns, figsize=(4.2 * columns, 1.75 * rows), width_ratios=(1, 1, 1.15) * columns,
+        rows, 3 * columns, figsize=(4.7 * columns, 1.85 * rows), width_ratios=(1, 1, 1.3) * columns,
         squeeze=False, layout="constrained",
     )  # fmt: skip
     for panel, (left, middle, right) in zip(panels, axes.reshape(-1, 3), strict=False):
@@ -71,7 +71,7 @@ def image_panels(panels: Sequence[Mapping[str, object]], *, columns: int = 3) ->
         heatmap(middle, panel["image"], panel["activity"])
         caption = wrap(panel["caption"], 30, break_long_words=False)
         text = "\n".join([*caption, "", *map(_escaped, panel["lines"])])
-        right.text(0, 1, text, va="top", fontsize=7, linespacing=1.35, transform=right.transAxes, parse_math=True)
+        right.text(0, 1, text, va="top", fontsize=8, linespacing=1.3, transform=right.transAxes, parse_math=True)
         right.axis("off")
     for ax in axes.reshape(-1, 3)[len(panels) :].flat:
         ax.set_visible(False)
@@ -80,9 +80,9 @@ def image_panels(panels: Sequence[Mapping[str, object]], *, columns: int = 3) ->
 
 def picture_row(images: Sequence[object], titles: Sequence[str]) -> Figure:
     """Images in one row, each under its title."""
-    figure, axes = plt.subplots(1, len(images), figsize=(1.6 * len(images), 2.1), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(images), figsize=(1.35 * len(images), 2.1), squeeze=False, layout="constrained")
     for ax, image, title in zip(axes.flat, images, titles, strict=True):
-        plots.picture(ax, image, "\n".join(wrap(title, 24)))
+        plots.picture(ax, image, "\n".join(wrap(title, 20)))
     return figure
 
 
@@ -99,7 +99,7 @@ def schematic(ax: Axes, *, patches: str, noun: str, unit: str, tokens: Sequence[
         width = 0.12 if text == "picture" else 0.15
         box = FancyBboxPatch((x, 0.56), width, 0.3, boxstyle="round,pad=0.01", facecolor=colour, edgecolor="0.3")
         ax.add_patch(box)
-        ax.text(x + width / 2, 0.71, text, ha="center", va="center", fontsize=8.5)
+        ax.text(x + width / 2, 0.71, text, ha="center", va="center", fontsize=8)
     for start, end in ((0.13, 0.16), (0.33, 0.36), (0.53, 0.56), (0.73, 0.75)):
         ax.annotate("", (end, 0.71), (start, 0.71), arrowprops={"arrowstyle": "->", "color": "0.3"})
     ax.plot(0.80, 0.56, "o", color=plots.ORANGE, markersize=9, markeredgecolor="black")

@@ -11,8 +11,11 @@ from matplotlib.figure import Figure
 
 from mmn_utils.metrics import Estimate
 
-# Okabe and Ito's colours: told apart with any kind of colour vision, and in grey by their lightness.
+# Okabe and Ito's colours: told apart with any kind of colour vision. In grey the first three are alike, so that shape,
+# line or hatch says the same as colour.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6E6E6E"
+WIDTH = 9.6
+"""Inches of the widest figure: on a page 7 pt are then 7 pixels high, and a phone shows it at the same size."""
 STYLE = {
     "figure.facecolor": "white",
     "figure.dpi": 120,
@@ -22,6 +25,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, "black", GREY]),
     "legend.frameon": False,
     "svg.fonttype": "none",
     "text.parse_math": False,  # tokens and captions have dollar signs of their own
@@ -29,8 +33,9 @@ STYLE = {
 
 
 def use_style() -> None:
-    """Make every figure of a notebook look like the book's; dollar signs stay what they are, in tables too."""
+    """Make a notebook's figures and tables look like the book's; dollar signs stay what they are, in tables too."""
     plt.rcParams.update(STYLE)
+    pd.set_option("display.precision", 3)
     pd.set_option("display.html.use_mathjax", False)
 
 
@@ -50,7 +55,8 @@ def picture(ax: Axes, image: object, title: str = "", *, grid: int | None = None
 def gallery(images: Sequence[object], captions: Sequence[str], right: Sequence[bool], *, columns: int = 4) -> Figure:
     """Pictures with what was said of them, a tick or a cross before it."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.1 * columns, 2.5 * rows), squeeze=False, layout="constrained")
+    size = (WIDTH / 5 * columns, 2.35 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat[len(images) :]:
         ax.set_visible(False)
     for ax, image, caption, ok in zip(axes.flat, images, captions, right, strict=False):

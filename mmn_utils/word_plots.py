@@ -13,13 +13,16 @@ from mmn_utils.metrics import Estimate
 from mmn_utils.miniature.album import INKS
 from mmn_utils.plots import BLUE, GREEN, GREY, ORANGE, estimates, picture
 
+DOSES = (GREY, BLUE, GREEN, ORANGE)
 NAMES = {"zero_shot": "zero-shot", "linear_probe": "linear probe", "control": "a CLIP without words"}
 
 
 def likeliest(ax: Axes, p: np.ndarray, names: Sequence[str], *, target: int, n: int = 5) -> Axes:
     """The `n` likeliest classes as bars, the target in orange. p: float [class]."""
     top = np.argsort(-p)[:n][::-1]
-    ax.barh([names[k] for k in top], p[top], color=[ORANGE if k == target else BLUE for k in top])
+    bars = ax.barh([names[k] for k in top], p[top], color=[ORANGE if k == target else BLUE for k in top])
+    for bar, k in zip(bars, top, strict=True):
+        bar.set(hatch="///" if k == target else "", edgecolor="white")
     ax.set(xlim=(0, 1), xticks=[0, 0.5, 1])
     return ax
 
@@ -66,9 +69,9 @@ def doses(table: pd.DataFrame, classifiers: Sequence[str]) -> Figure:
     shape = {"figsize": (4.2 * len(classifiers), 3), "sharey": True, "squeeze": False, "layout": "constrained"}
     figure, axes = plt.subplots(1, len(classifiers), **shape)
     for ax, name in zip(axes[0], classifiers, strict=True):
-        for (scale, rows), colour in zip(table.groupby("scale"), (GREY, BLUE, GREEN, ORANGE), strict=False):
+        for (scale, rows), colour, marker in zip(table.groupby("scale"), DOSES, "os^D", strict=False):
             reach = [rows[name] - rows[f"{name}_low"], rows[f"{name}_high"] - rows[name]]
-            style = {"marker": "o", "markersize": 4, "capsize": 2, "color": colour, "label": f"× {scale:g}"}
+            style = {"marker": marker, "markersize": 4, "capsize": 2, "color": colour, "label": f"× {scale:g}"}
             ax.errorbar(rows.cover, rows[name], yerr=np.abs(reach), **style)
         ax.set(xlabel="pixels changed", ylim=(-0.03, 1.03))
         ax.set_title(NAMES[name])
@@ -85,8 +88,9 @@ def stroop_grid(table: pd.DataFrame) -> Figure:
         x, y = words.index(row.word), inks.index(row.ink)
         faint = {"congruent": 0.25}.get(row.kind, 1.0)
         ax.text(x, y, row.word, color=np.array(INKS[row.ink]) / 255, weight="bold", ha="center", va="bottom")
-        right = BLUE if row.answer == row.ink else ORANGE if row.answer == row.word else GREY
-        ax.text(x, y + 0.06, f"→ {row.answer}", color=right, fontsize=7.5, ha="center", va="top", alpha=faint)
+        look = {"color": BLUE} if row.answer == row.ink else {"color": GREY, "style": "italic"}
+        look = {"color": ORANGE, "weight": "bold"} if row.answer == row.word else look
+        ax.text(x, y + 0.06, f"→ {row.answer}", fontsize=8, ha="center", va="top", alpha=faint, **look)
     ax.set(xlim=(-0.5, len(words) - 0.5), ylim=(len(inks) - 0.4, -0.6), xticks=[])
     ax.set_yticks(range(len(inks)), inks)
     ax.set_ylabel("ink")
