@@ -15,8 +15,8 @@ SHELL := /bin/bash
 book: $(VENV)/.book  ## run the chapters that changed and print the book
 	MMN_PROFILE=$(PROFILE) $(BIN)/jupyter-book build book
 
-test: $(VENV)/.test  ## the test suite, without the browser
-	$(BIN)/python -m pytest -q --ignore=tests/pages $(PYTEST_ARGS)
+test: $(VENV)/.test  ## the test suite, without the browser; PROFILE=paper: also what published weights must say
+	MMN_TEST_PROFILE=$(PROFILE) $(BIN)/python -m pytest -q --ignore=tests/pages $(PYTEST_ARGS)
 
 pages: $(VENV)/.test  ## look at every built page in headless Chromium
 	$(BIN)/python -m pytest -q tests/pages $(PYTEST_ARGS)
@@ -39,7 +39,7 @@ address: $(VENV)/.book  ## move the book: make address URL=https://github.com/yo
 	$(BIN)/python -m mmn_utils.address "$(URL)" $(if $(TAG),--tag "$(TAG)")
 
 clean:  ## forget every result and every page (the environment stays)
-	rm -rf book/_build book/notebooks book/status.md results dist
+	rm -rf book/_build book/notebooks book/status.md book/paper_against_ours.md book/part?_numbers.md results dist
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## */make \1	/p' Makefile

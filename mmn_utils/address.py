@@ -22,6 +22,7 @@ import yaml
 from mmn_utils.results import write_whole
 
 _COLAB = "https://colab.research.google.com/github/"
+_BINDER = "https://mybinder.org/v2/gh/"
 _ADDRESS = re.compile(r"https://[\w.-]+/[\w.-]+/[\w.-]+")
 
 
@@ -44,6 +45,10 @@ class Address:
     def colab(self, path: str) -> str:
         """The link that opens a notebook on Colab."""
         return f"{_COLAB}{self.name}/blob/{self.branch}/{path}"
+
+    def binder(self, path: str) -> str:
+        """The link that opens a notebook on Binder."""
+        return f"{_BINDER}{self.name}/{self.branch}?urlpath=lab/tree/{path}"
 
 
 def read(root: Path) -> Address:

@@ -21,6 +21,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.config.mathjax_path = f"mathjax/{_SCRIPT}"
     app.connect("html-page-context", _without_thebe, priority=900)
     app.connect("build-finished", _copy_mathjax)
+    app.connect("build-finished", _without_maps)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -49,3 +50,9 @@ def _copy_mathjax(app: Any, error: Exception | None) -> None:
     partial = target / f"{_SCRIPT}.partial"
     partial.write_bytes((_mathjax() / _SCRIPT).read_bytes())
     partial.rename(target / _SCRIPT)
+
+
+def _without_maps(app: Any, error: Exception | None) -> None:
+    """The theme brings 3 MB of maps for those who debug its scripts; no page asks for them."""
+    for path in (Path(app.outdir) / "_static").rglob("*.map"):
+        path.unlink()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -75,3 +76,13 @@ def test_torch_and_torchvision_match_and_no_cuda_package_is_pinned():
     assert (pins()["torch"], pins()["torchvision"]) == ("2.13.0", "0.28.0")
     assert not [name for name in pins() if name.startswith(("nvidia", "cuda", "triton"))]
     assert not [version for version in pins().values() if "+" in version]
+
+
+def test_binder_installs_this_package_within_its_bounds():
+    folder = REPOSITORY / ".binder"
+    version = re.fullmatch(r"python-(\d+\.\d+)\n", (folder / "runtime.txt").read_text()).group(1)
+    assert SpecifierSet(PROJECT["requires-python"]).contains(version)
+    lines = [line for line in (folder / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    (constraints,) = [line.removeprefix("-c ") for line in lines if line.startswith("-c ")]
+    assert (folder / constraints).resolve() == REPOSITORY / "constraints.txt"
+    assert lines[-1] == "." and "cpu" in lines[0], "the package from the repository's root; torch without CUDA"

@@ -3,6 +3,7 @@
 import re
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 from conftest import HTML, REPOSITORY
 
@@ -124,7 +125,30 @@ def test_links_within_the_book_lead_somewhere(site, opened, page_name):
 
 
 def test_launch_buttons_open_the_source_notebook(opened, chapter):
-    source = chapter.replace(".html", ".ipynb")
-    links = opened(chapter).evaluate("[...document.querySelectorAll('a[href*=\"colab\"]')].map(a => a.href)")
-    assert address.read(REPOSITORY).colab(source) in links
+    source, place = chapter.replace(".html", ".ipynb"), address.read(REPOSITORY)
+    find = "[...document.querySelectorAll('a[href]')].map(a => a.href).filter(link => /colab|mybinder/.test(link))"
+    links = set(opened(chapter).evaluate(find))
+    assert {place.colab(source), place.binder(source)} <= links
     assert (REPOSITORY / source).exists()
+
+
+def test_the_executed_notebook_can_be_downloaded(opened, site, chapter):
+    link = opened(chapter).evaluate("document.querySelector('a.btn-download-source-button').href")
+    notebook = nbformat.read(HTML / unquote(urlsplit(link).path).lstrip("/"), as_version=4)
+    ran = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count]
+    assert ran and any(cell.outputs for cell in ran)
+
+
+def test_the_data_behind_a_chapter_can_be_downloaded(opened, chapter):
+    links = opened(chapter).evaluate(
+        "[...document.querySelectorAll('#data-of-this-chapter a.download')].map(a => a.href)"
+    )
+    names = {urlsplit(link).path.rsplit("/", 1)[1] for link in links}
+    assert "numbers.json" in names
+    assert all((HTML / unquote(urlsplit(link).path).lstrip("/")).stat().st_size > 0 for link in links)
+
+
+def test_the_whole_site_is_small_enough_to_carry():
+    if not HTML.exists():
+        pytest.skip(f"no book in {HTML}; lifted by: make book")
+    assert sum(path.stat().st_size for path in HTML.rglob("*") if path.is_file()) < 60e6
