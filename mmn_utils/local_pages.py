@@ -1,4 +1,4 @@
-"""A Sphinx extension: the pages ask no other host for anything.
+"""A Sphinx extension: the pages ask no other host for anything, and what lies beside them is never an old copy.
 
 Formulas are set by a MathJax that lies beside the pages. The files come from the `sphinx-mathjax-offline` package
 (MathJax 3.2), whose own extension copies all 24 MB of them on every build; the book needs one script and its fonts.
@@ -6,6 +6,7 @@ Thebe, which the book's tools put into every page (twice, which the browser call
 code from elsewhere, is taken out: chapters are run on Colab or at home.
 """
 
+import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -21,8 +22,22 @@ def setup(app: Any) -> dict[str, bool]:
     app.config.mathjax_path = f"mathjax/{_SCRIPT}"
     app.connect("html-page-context", _without_thebe, priority=900)
     app.connect("build-finished", _copy_mathjax)
+    app.add_config_value("mmn_files", "", "html")
+    app.connect("config-inited", _weigh_files, priority=900)  # after the engine, which makes some of them
     app.connect("build-finished", _without_maps)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _weigh_files(app: Any, config: Any) -> None:
+    """Let all pages be written again if a file beside them changed: only then does Sphinx copy such files, and the
+    pages' links carry their checksums.
+    """
+    folders = [Path(app.srcdir) / folder for folder in (*config.html_static_path, *config.html_extra_path)]
+    files = [(folder, path) for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    digest = hashlib.sha256()
+    for folder, path in files:
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    config.mmn_files = digest.hexdigest()
 
 
 def _without_thebe(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
