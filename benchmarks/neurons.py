@@ -89,7 +89,8 @@ def curve_masks(lm: nn.Module) -> dict[str, torch.Tensor]:
     sizes = sizes_for(n_units)
     while len(sizes) < N_SIZES:  # some of the paper's shares coincide in small models
         sizes = (*sizes, 2 * sizes[-1])
-    return conditions(ranking, legible, sizes, generator=generator)
+    readable = ranking[legible.flatten()[ranking]]
+    return conditions(ranking, readable, sizes, shape=tuple(legible.shape), generator=generator)
 
 
 @torch.no_grad()

@@ -30,22 +30,28 @@ def sizes_for(n_units: int) -> tuple[int, ...]:
 
 
 def conditions(
-    ranking: Tensor, interpretable: Tensor, sizes: Sequence[int], *, generator: torch.Generator
+    top: Tensor,
+    interpretable: Tensor,
+    sizes: Sequence[int],
+    *,
+    shape: tuple[int, int],
+    generator: torch.Generator,
+    leave_out_top: bool = True,
 ) -> dict[str, Tensor]:
     """Which units to ablate in the paper's three conditions, each bool [size, layer, unit].
 
-    "top": the first of `ranking` (all units from the highest attribution down, numbered `layer * n_units + unit`);
-    "interpretable": the first that are `interpretable` (bool [layer, unit]); "random": as many in each layer as "top"
-    has there, none of which is in it.
+    "top": the first of `top` (units from the highest attribution down, numbered `layer * n_units + unit`);
+    "interpretable": the first of `interpretable`, the same ranking without the others; "random": as many in each layer
+    as "top" has there, and none that is in it, unless `leave_out_top` is false. shape: layers, and units in each.
 
     Raises:
         ValueError: fewer units than a size asks for, or more than half of a layer to be matched at random.
     """
-    legible = ranking[interpretable.flatten()[ranking]]
-    top = torch.stack([_first(ranking, size, interpretable, "ranked") for size in sizes])
-    shown = torch.stack([_first(legible, size, interpretable, "interpretable") for size in sizes])
-    order = torch.rand(interpretable.shape, generator=generator)
-    return {"top": top, "interpretable": shown, "random": torch.stack([_same_layers(s, order) for s in top])}
+    chosen = torch.stack([first_units(top, size, shape) for size in sizes])
+    shown = torch.stack([first_units(interpretable, size, shape, kind="interpretable") for size in sizes])
+    order = torch.rand(shape, generator=generator)
+    random = torch.stack([_same_layers(one, order, leave_out=leave_out_top) for one in chosen])
+    return {"top": chosen, "interpretable": shown, "random": random}
 
 
 def ablated_logits(
@@ -172,22 +178,27 @@ def _readings(logits: Tensor, token: int) -> Tensor:
     return torch.stack([logits[:, token], logs, logs.exp()], dim=-1)
 
 
-def _first(units: Tensor, size: int, like: Tensor, kind: str) -> Tensor:
-    """A mask [layer, unit] of the first `size` units."""
-    if size > len(units):
-        raise ValueError(f"expected at least {size} {kind} units, found {len(units)}; ablate fewer, or rank more")
-    return torch.zeros(like.numel(), dtype=torch.bool).index_fill_(0, units[:size].cpu(), True).view(like.shape)
+def first_units(ranking: Tensor, size: int, shape: tuple[int, int], *, kind: str = "ranked") -> Tensor:
+    """The first units of a ranking (numbered `layer * n_units + unit`), bool [layer, unit] of the shape given.
+
+    >>> first_units(torch.tensor([3, 0, 1]), 2, (2, 2))
+    tensor([[ True, False],
+            [False,  True]])
+    """
+    if size > len(ranking):
+        raise ValueError(f"expected at least {size} {kind} units, found {len(ranking)}; ablate fewer, or rank more")
+    return torch.zeros(shape, dtype=torch.bool).flatten().index_fill(0, ranking[:size].cpu(), True).view(shape)
 
 
-def _same_layers(chosen: Tensor, order: Tensor) -> Tensor:
-    """As many units in each layer as `chosen` [layer, unit] has there and none of them, the lowest in `order`."""
+def _same_layers(chosen: Tensor, order: Tensor, *, leave_out: bool) -> Tensor:
+    """As many units in each layer as `chosen` [layer, unit] has there, and none of them, the lowest in `order`."""
     counts = chosen.sum(1)
-    if (2 * counts > chosen.shape[1]).any():
+    if leave_out and (2 * counts > chosen.shape[1]).any():
         raise ValueError(
             f"cannot match {int(counts.max())} of {chosen.shape[1]} units of a layer with others at random"
         )
-    ranks = order.masked_fill(chosen, 2.0).argsort(1).argsort(1)
-    return ranks < counts[:, None]
+    order = order.masked_fill(chosen, 2.0) if leave_out else order
+    return order.argsort(1).argsort(1) < counts[:, None]
 
 
 def _distinct(masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,14 @@ import pandas as pd
 from PIL import Image
 
 from mmn_utils.data import CocoScenes
-from mmn_utils.metrics import bert_scores, bootstrap_mean, first_noun
+from mmn_utils.metrics import bert, bert_scores, bootstrap_mean, first_noun
 from mmn_utils.miniature.lexicon import content_words, lexicon
 from mmn_utils.models.clip import Clip
 from mmn_utils.profiles import Profile
+from mmn_utils.sweeps import Sweeps, digest
+
+Text = str | Sequence[str]
+"""A sentence, or tokens."""
 
 
 @cache
@@ -38,13 +42,7 @@ def truth_agreement(tokens: Sequence[str], words: Collection[str]) -> float:
     >>> truth_agreement([" horses", " rider", "lihood", " red"], {"horse", "rider"})
     0.5
     """
-    return sum(first_noun(token, words) is not None for token in tokens) / len(tokens)
-
-
-def truth_of_units(units: Sequence[Sequence[Sequence[str]]], words: Sequence[Collection[str]]) -> np.ndarray:
-    """Each image's best `truth_agreement` over its units, float [image]; units[image][unit] are tokens."""
-    pairs = zip(units, words, strict=True)
-    return np.array([max(truth_agreement(tokens, true) for tokens in own) for own, true in pairs])
+    return sum(first_noun(token, words) is not None for token in tokens) / max(1, len(tokens))
 
 
 def own_minus_other(texts: pd.Series, scenes: CocoScenes) -> pd.Series:
@@ -53,7 +51,13 @@ def own_minus_other(texts: pd.Series, scenes: CocoScenes) -> pd.Series:
     texts: lists of units' tokens, by image (`survey.texts_of_images`).
     """
     words = [scene_cues(scenes, image) for image in texts.index]
-    return pd.Series(truth_of_units(texts, words) - truth_of_units(texts, shifted(words)), index=texts.index)
+    rows = zip(texts, words, shifted(words), strict=True)
+    gains = [_best_truth(own, true) - _best_truth(own, other) for own, true, other in rows]
+    return pd.Series(gains, index=texts.index)
+
+
+def _best_truth(units: Sequence[Sequence[str]], words: Collection[str]) -> float:
+    return max(truth_agreement(tokens, words) for tokens in units)
 
 
 def by_layer(table: pd.DataFrame, scenes: CocoScenes, *, seed: int) -> pd.DataFrame:
@@ -73,14 +77,38 @@ def by_layer(table: pd.DataFrame, scenes: CocoScenes, *, seed: int) -> pd.DataFr
     return (100 * means).groupby("layer").agg(partial(bootstrap_mean, seed=seed))
 
 
-def bert_of_units(
-    units: Sequence[Sequence[Sequence[str]]], references: Sequence[Sequence[str]], profile: Profile
-) -> np.ndarray:
-    """Each image's best BERTScore over its units, float [image] (section 2.2): a unit's tokens, joined by commas,
-    against each of the image's references, averaged over these.
+def scores(
+    scenes: CocoScenes,
+    images: Sequence[int],
+    texts: Sequence[Sequence[Text]],
+    profile: Profile,
+    clip: Clip,
+    *,
+    sweep: Sweeps,
+) -> pd.DataFrame:
+    """What each of an image's texts has to do with the image: one row (image, text), a sweep over images.
+
+    texts: by image; a list of tokens is scored as one text, joined by commas. Columns: image, text (its number),
+    `said`, `bertscore` (F1, averaged over the image's first five captions), `clipscore`, `truth` (`truth_agreement`).
     """
-    texts = [[listed(tokens) for tokens in own] for own in units]
-    return np.array([scores.max() for scores in bert_of_texts(texts, references, profile)])
+    given = dict(zip(images, texts, strict=True))
+
+    def scored(some: list[int]) -> pd.DataFrame:
+        said = [[listed(text) for text in given[i]] for i in some]
+        references, words = [scenes.captions(i)[:5] for i in some], [scene_cues(scenes, i) for i in some]
+        truth = [truth_agreement(_tokens(t), true) for i, true in zip(some, words, strict=True) for t in given[i]]
+        columns = {
+            "image": np.repeat(some, [len(own) for own in said]),
+            "text": [k for own in said for k in range(len(own))],
+            "said": [text for own in said for text in own],
+            "bertscore": np.concatenate(bert_of_texts(said, references, profile)),
+            "clipscore": np.concatenate(clip_of_texts(said, [scenes.image(i) for i in some], clip)),
+        }
+        return pd.DataFrame(columns | {"truth": truth})
+
+    asked = digest([[listed(text) for text in own] for own in texts])
+    key = {"models": (clip.model, bert(profile)[0]), "data": scenes.identity, "parameters": {"texts": asked}}
+    return sweep("scores", scored, list(given), **key).table()
 
 
 def bert_of_texts(
@@ -101,12 +129,6 @@ def bert_of_texts(
     return [means.loc[image].to_numpy() for image in range(len(texts))]
 
 
-def clip_of_units(units: Sequence[Sequence[Sequence[str]]], images: Sequence[Image.Image], clip: Clip) -> np.ndarray:
-    """Each image's best CLIPScore over its units, float [image] (section 2.2): a unit's tokens, joined by commas."""
-    texts = [[listed(tokens) for tokens in own] for own in units]
-    return np.array([scores.max() for scores in clip_of_texts(texts, images, clip)])
-
-
 def clip_of_texts(texts: Sequence[Sequence[str]], images: Sequence[Image.Image], clip: Clip) -> list[np.ndarray]:
     """CLIPScore of each of an image's texts, 100 max(cos, 0) (Hessel et al. 2021, without their factor 2.5): a
     float [text] an image.
@@ -117,9 +139,14 @@ def clip_of_texts(texts: Sequence[Sequence[str]], images: Sequence[Image.Image],
     return [100 * cosines[[row[text] for text in own], image] for image, own in enumerate(texts)]
 
 
-def listed(tokens: Sequence[str]) -> str:
-    """Tokens as one text, separated by commas, as the paper gives them to the metrics."""
-    return ", ".join(token.strip() for token in tokens)
+def listed(text: Text) -> str:
+    """Tokens as one text, separated by commas, as the paper gives them to the metrics; a text as it is."""
+    return text if isinstance(text, str) else ", ".join(token.strip() for token in text)
+
+
+def _tokens(text: Text) -> Sequence[str]:
+    """The words of a sentence; tokens as they are."""
+    return text.strip(".").split() if isinstance(text, str) else text
 
 
 def shifted(things: Sequence) -> list:

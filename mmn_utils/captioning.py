@@ -1,6 +1,7 @@
 """What a captioner says of scenes whose content is known, and the two controls that tell seeing from guessing."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pandas as pd
@@ -22,7 +23,7 @@ def judge(scenes: CocoScenes, ids: Sequence[int], captions: Sequence[str], nouns
 
     Raises:
         ValueError: as many captions as images are needed.
-    
+
     """
     if len(ids) != len(captions):
         raise ValueError(f"expected a caption for each image, found {len(captions)} for {len(ids)} images")
@@ -66,16 +67,38 @@ def shuffled(judged: pd.DataFrame) -> pd.Series:
     return pd.Series(right, index=judged.index)
 
 
-def untrained(captioner: Captioner, profile: Profile, *, projection: str | None, seed: int) -> Captioner:
-    """The captioner with a language model of the same architecture that never learnt anything.
+@contextmanager
+def untrained(captioner: Captioner, profile: Profile, *, projection: str | None, seed: int) -> Iterator[Captioner]:
+    """While it lasts, the captioner with a language model of the same architecture that never learnt anything.
 
-    `projection`: a source in the profile's notation of a projection that was trained for it, as a fair control asks
-    for; None keeps the captioner's own.
+    Two models of GPT-J's size do not fit on one GPU: the control is made where it stays and in the type that the
+    trained one has, which waits in main memory meanwhile; afterwards the control's weights are gone. They follow from
+    the seed and the kind of device. `projection`: a source in the profile's notation of a projection that was trained
+    for it, as a fair control asks for; None keeps the captioner's own.
     """
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(captioner.language_model.config, dtype=torch.float32)
-    linear = load_projection(profile, ProjectionSource(projection)) if projection else captioner.projection
-    return replace(captioner, language_model=model.to(captioner.device), projection=linear.to(captioner.device))
+    trained, device = captioner.language_model, captioner.device
+    linear = load_projection(profile, ProjectionSource(projection)).to(device) if projection else captioner.projection
+    with _aside(trained):
+        torch.manual_seed(seed)
+        with device:
+            model = AutoModelForCausalLM.from_config(trained.config, dtype=trained.dtype)
+        try:
+            yield replace(captioner, language_model=model, projection=linear)
+        finally:
+            model.to("meta")
+
+
+@contextmanager
+def _aside(model: torch.nn.Module) -> Iterator[None]:
+    """Meanwhile the model lies in main memory (one that accelerate spread over devices stays where it is)."""
+    device, spread = next(model.parameters()).device, hasattr(model, "hf_device_map")
+    if not spread:
+        model.to("cpu")
+    try:
+        yield
+    finally:
+        if not spread:
+            model.to(device)
 
 
 def with_random_projection(captioner: Captioner, *, seed: int) -> Captioner:

@@ -18,6 +18,8 @@ from mmn_utils.metrics import Estimate, bootstrap_mean
 from mmn_utils.models.captioner import Captioner
 from mmn_utils.neurons import last_logits, mlp_layers
 from mmn_utils.receptive_fields import coverage
+from mmn_utils.survey import inputs
+from mmn_utils.sweeps import Sweeps
 
 PLACES = ("name, on the object", "name, on the ground", "another name, on the object")
 
@@ -99,24 +101,30 @@ def shown_objects(scenes: CocoScenes, images: Sequence[int], n_patches: int) -> 
 
 
 def survey(
-    captioner: Captioner, scenes: CocoScenes, images: Sequence[int], *, n_first: int = 10, batch_size: int = 16
+    captioner: Captioner, scenes: CocoScenes, images: Sequence[int], *, sweep: Sweeps, n_first: int = 10
 ) -> pd.DataFrame:
     """One row for each object, depth and place (PLACES): `first` (share of the patches where the name's first token is
     among the lens's `n_first`), `rank` (median over patches, from 0) and `probability` (mean).
 
     The name on another image's object is the control: the next object in order that is called otherwise.
     """
-    model, rows = captioner.language_model, []
+    model = captioner.language_model
     n_patches = captioner.image_prompts([scenes.image(images[0])]).shape[1]
     objects = shown_objects(scenes, images, n_patches)
     others = [next(o.name for o in [*objects[k:], *objects] if o.name != own.name) for k, own in enumerate(objects)]
-    for start in range(0, len(objects), batch_size):
-        some, wrong = objects[start : start + batch_size], others[start : start + batch_size]
-        tokens = torch.tensor([[name_token(captioner, o.name), name_token(captioner, w)] for o, w in zip(some, wrong)])  # noqa: B905
+    names = [[name_token(captioner, own.name), name_token(captioner, w)] for own, w in zip(objects, others)]  # noqa: B905
+
+    def readings(places: list[int]) -> pd.DataFrame:
+        some = [objects[place] for place in places]
         prompts = captioner.image_prompts([scenes.image(o.image) for o in some]).to(model.dtype)
-        readings = read(model, prompts, tokens, positions=slice(0, n_patches))
-        rows += [row for k, o in enumerate(some) for row in _rows(readings, k, o, n_first)]
-    return pd.DataFrame(rows, columns=["image", "name", "depth", "place", "first", "rank", "probability"])
+        tokens = torch.tensor([names[place] for place in places])
+        found = read(model, prompts, tokens, positions=slice(0, n_patches))
+        rows = [row for k, o in enumerate(some) for row in _rows(found, k, o, n_first)]
+        return pd.DataFrame(rows, columns=["image", "name", "depth", "place", "first", "rank", "probability"])
+
+    parameters = {"n_first": n_first, "objects": [(o.image, o.name) for o in objects], "tokens": names}
+    key = inputs(captioner, scenes) | {"parameters": parameters, "size": 16}
+    return sweep("lens", readings, range(len(objects)), **key).table()
 
 
 def name_token(captioner: Captioner, name: str) -> int:

@@ -122,7 +122,7 @@ def bert_scores(
         return np.zeros(0)
     from bert_score.utils import bert_cos_score_idf
 
-    model, tokenizer = _bert(profile)
+    model, tokenizer = bert(profile)
     weights = _UniformWeights({tokenizer.sep_token_id: 0.0, tokenizer.cls_token_id: 0.0})
     refs, cands = ([_StableText(text) for text in texts] for texts in (references, candidates))
     scores = bert_cos_score_idf(model, refs, cands, tokenizer, weights, device=model.device, batch_size=batch_size)
@@ -159,10 +159,11 @@ def _load_bert(source: str, revision: str | None, num_layers: int, cache: Path, 
     return model.eval().to(device), tokenizer
 
 
-def _bert(profile: Profile) -> tuple:
+def bert(profile: Profile) -> tuple:
+    """The profile's BERT and its tokenizer."""
     from mmn_utils.models.captioner import verify_source
 
-    bert = profile.models.bert
-    verify_source(profile, bert.source)
-    source = profile.locate(bert.source)
-    return _load_bert(source, bert.revision, bert.num_layers, profile.cache_folder / "hub", str(profile.torch_device))
+    asked = profile.models.bert
+    verify_source(profile, asked.source)
+    source = profile.locate(asked.source)
+    return _load_bert(source, asked.revision, asked.num_layers, profile.cache_folder / "hub", str(profile.torch_device))

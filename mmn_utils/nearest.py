@@ -1,6 +1,6 @@
 """Are image prompts words already? Their nearest tokens, and random vectors' (Schwettmann et al. 2023, section 3.1)."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,26 +8,25 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mmn_utils import agreement, survey
+from mmn_utils import survey
 from mmn_utils.data import CocoScenes
 from mmn_utils.metrics import first_noun
 from mmn_utils.models.captioner import Captioner
-from mmn_utils.profiles import Profile
 
 
 @torch.no_grad()
 def nearest_tokens(vectors: Tensor, embeddings: Tensor, *, k: int = 5, at_once: int = 4096) -> tuple[Tensor, Tensor]:
     """The `k` rows of embeddings [token, d_model] with the highest cosine to each of vectors [..., d_model]: ids, and
-    cosines, both [..., k].
+    cosines, both [..., k]. The vectors may lie on another device; `at_once` of them are compared at a time.
 
     >>> nearest_tokens(torch.tensor([[2.0, 0.1]]), torch.eye(2), k=1)[0]
     tensor([[0]])
     """
     table = torch.nn.functional.normalize(embeddings.float(), dim=-1)
-    rows = torch.nn.functional.normalize(vectors.to(table), dim=-1).flatten(0, -2)
-    tops = [(part @ table.T).topk(min(k, len(table)), dim=-1) for part in rows.split(at_once)]
-    shape = (*vectors.shape[:-1], -1)
-    return torch.cat([t.indices for t in tops]).reshape(shape), torch.cat([t.values for t in tops]).reshape(shape)
+    parts = (torch.nn.functional.normalize(part.to(table), dim=-1) for part in vectors.flatten(0, -2).split(at_once))
+    tops = [(part @ table.T).topk(min(k, len(table)), dim=-1) for part in parts]
+    ids, cosines = torch.cat([t.indices.cpu() for t in tops]), torch.cat([t.values.cpu() for t in tops])
+    return tuple(found.reshape(*vectors.shape[:-1], -1) for found in (ids, cosines))
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,14 @@ def nearest_words(captioner: Captioner, vectors: Tensor, *, k: int = 5) -> Neare
     ids, cosines = nearest_tokens(vectors, table, k=k)
     used = {i: captioner.tokenizer.decode([i]) for i in ids.unique().tolist()}
     tokens = [[[used[i] for i in row] for row in image] for image in ids.tolist()]
-    return NearestWords(tokens=tokens, cosines=cosines[..., 0].cpu().numpy())
+    return NearestWords(tokens=tokens, cosines=cosines[..., 0].numpy())
 
 
 def random_vectors(captioner: Captioner, n_images: int, n_vectors: int, *, seed: int) -> Tensor:
-    """Vectors [image, vector, d_model] of no direction in particular: standard normal, of which only the direction
-    counts here."""
+    """Vectors [image, vector, d_model] of no direction in particular, on the CPU: standard normal, of which only the
+    direction counts here."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n_images, n_vectors, captioner.d_model, generator=generator).to(captioner.device)
+    return torch.randn(n_images, n_vectors, captioner.d_model, generator=generator)
 
 
 def reference_nouns(
@@ -68,42 +67,15 @@ def reference_nouns(
     return [[str(noun) for noun in generator.permutation(own)[:n]] for own in found]
 
 
-def scores(
-    tokens: Sequence[Sequence[Sequence[str]]],
-    references: Sequence[Sequence[str]],
-    words: Sequence[Collection[str]],
-    profile: Profile,
-    clip_scores: Callable[[Sequence[Sequence[str]]], list[np.ndarray]],
-) -> pd.DataFrame:
-    """`bertscore` (averaged over an image's captions), `clipscore` and `truth` of each text, one row a (image, text).
+def example_patches(prompts: pd.DataFrame, random: pd.DataFrame, *, image: int, patches: Sequence[int]) -> pd.DataFrame:
+    """Some patches of one image beside as many random vectors, as the paper's Table S.2: tokens and BERTScore.
 
-    clip_scores: from an image's texts to a float [text] an image (`agreement.clip_of_texts` with images and model).
+    prompts, random: as `agreement.scores` gives them.
     """
-    texts = [[agreement.listed(text) for text in own] for own in tokens]
-    bert, clip = agreement.bert_of_texts(texts, references, profile), clip_scores(texts)
-    rows = [
-        {"image": image, "text": k, "bertscore": b, "clipscore": c, "truth": agreement.truth_agreement(t, words[image])}
-        for image, own in enumerate(tokens)
-        for k, (t, b, c) in enumerate(zip(own, bert[image], clip[image], strict=True))
-    ]
-    return pd.DataFrame(rows)
-
-
-def example_patches(
-    prompts: pd.DataFrame,
-    random: pd.DataFrame,
-    found: NearestWords,
-    drawn: NearestWords,
-    *,
-    image: int,
-    patches: Sequence[int],
-) -> pd.DataFrame:
-    """Some patches of one image beside as many random vectors, as the paper's Table S.2: tokens and BERTScore."""
     columns = {}
-    for name, frame, words in (("image prompt", prompts, found), ("random vector", random, drawn)):
+    for name, frame in (("image prompt", prompts), ("random vector", random)):
         own = frame[frame["image"] == image].set_index("text").loc[list(patches)]
-        columns[name] = [agreement.listed(words.tokens[image][p]) for p in patches]
-        columns[f"{name}, BERTScore"] = own["bertscore"].round(2).to_numpy()
+        columns |= {name: own["said"].to_numpy(), f"{name}, BERTScore": own["bertscore"].round(2).to_numpy()}
     return pd.DataFrame(columns, index=pd.Index(patches, name="patch"))
 
 
@@ -113,7 +85,7 @@ def by_cover(
     """Agreement with the truth of the patches `on_objects` and `off_objects`, averaged within each image that has both
     kinds: float [image].
 
-    frame: `scores` of all patches of `images`, in their order.
+    frame: `agreement.scores` of all patches of `images`, in their order.
     """
     covered = [survey.covered_patches(scenes, image, n_patches) for image in images]
     truth = frame["truth"].to_numpy().reshape(len(images), n_patches)

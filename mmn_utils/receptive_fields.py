@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from mmn_utils.data.coco import CocoScenes
 from mmn_utils.metrics import Estimate, bootstrap_mean
-from mmn_utils.neurons import last_logits, record
+from mmn_utils.neurons import hooked, last_logits, mlp_layers
 
 # --- maps and masks --------------------------------------------------------------------------------------------------
 
@@ -111,36 +111,55 @@ class RunningQuantile:
 
 
 @torch.no_grad()
-def patch_activations(model: nn.Module, prompts: Tensor, *, batch_size: int = 32) -> Iterator[Tensor]:
+def patch_activations(
+    model: nn.Module, prompts: Tensor, *, layers: Sequence[int] | None = None, batch_size: int = 32
+) -> Iterator[Tensor]:
     """Every unit's activation at every image position, batch by batch: float [image, patch, unit].
 
-    prompts: image prompts [image, patch, d_model]. Units are numbered through all layers (`layer * n_units + unit`).
-    The model reads from left to right, so that no text after the image could change these numbers.
+    prompts: image prompts [image, patch, d_model]. Units are numbered through all layers (`layer * n_units + unit`),
+    or through `layers`. The model reads from left to right, so that no text after the image could change these numbers.
     """
+    mlps = mlp_layers(model)
+    asked = mlps if layers is None else [mlps[layer] for layer in layers]
     for batch in prompts.split(batch_size):
-        with record(model) as layers:
+        found: list[Tensor] = []
+        with hooked(model, lambda _layer, a, _start, found=found: found.append(a.float()), layers=asked):
             last_logits(model, batch.to(model.dtype))
-        yield torch.cat([a.float().to(prompts.device) for a in layers], dim=-1)
+        yield torch.cat([a.to(prompts.device) for a in found], dim=-1)
 
 
-def unit_maps(model: nn.Module, prompts: Tensor, units: Tensor, *, batch_size: int = 32) -> Tensor:
+@torch.no_grad()
+def unit_maps(model: nn.Module, prompts: Tensor, units: Tensor) -> Tensor:
     """The activations of each image's own `units` (int [image, unit], numbered through all layers): float [image,
-    unit, patch]."""
-    batches = zip(patch_activations(model, prompts, batch_size=batch_size), units.split(batch_size), strict=True)
-    picked = (a.gather(2, u.to(a.device)[:, None].expand(-1, a.shape[1], -1)).transpose(1, 2) for a, u in batches)
-    return torch.cat(list(picked))
+    unit, patch], holding one layer's activations at a time."""
+    n_units, units = mlp_layers(model)[0].n_units, units.to(prompts.device)
+    found = torch.zeros(*units.shape, prompts.shape[1], device=prompts.device)
+
+    def pick(layer: int, a: Tensor, _start: int) -> None:
+        row, place = (units // n_units == layer).nonzero(as_tuple=True)
+        found[row, place] = a[row.to(a.device), :, (units[row, place] % n_units).to(a.device)].to(found)
+
+    with hooked(model, pick):
+        last_logits(model, prompts.to(model.dtype))
+    return found
 
 
 def unit_thresholds(
-    model: nn.Module, prompts: Tensor, *, q: float = 0.95, groups: Tensor | None = None, batch_size: int = 32
+    model: nn.Module,
+    prompts: Tensor,
+    *,
+    q: float = 0.95,
+    layers: Sequence[int] | None = None,
+    groups: Tensor | None = None,
+    batch_size: int = 32,
 ) -> Tensor:
-    """The `q` quantile over all patches of all images, float [unit], units numbered through all layers.
+    """The `q` quantile over all patches of all images, float [unit], units numbered through all layers or `layers`.
 
     groups: int [group, member] of unit numbers asks instead for the quantile of each group's mean activation, float
     [group]; a group of one is the unit itself.
     """
     running = RunningQuantile(q, n_values=prompts.shape[0] * prompts.shape[1])
-    for activations in patch_activations(model, prompts, batch_size=batch_size):
+    for activations in patch_activations(model, prompts, layers=layers, batch_size=batch_size):
         values = activations.flatten(0, 1)
         running.add(values if groups is None else values[:, groups.flatten()].unflatten(1, groups.shape).mean(-1))
     return running.result()

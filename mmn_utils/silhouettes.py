@@ -8,14 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from mmn_utils import activity
 from mmn_utils.data import CocoScenes
 from mmn_utils.data.coco import SceneObject
 from mmn_utils.metrics import Estimate, bootstrap_mean, wilson
 from mmn_utils.models.captioner import Captioner
-from mmn_utils.receptive_fields import coverage, field_ious, unit_maps
+from mmn_utils.receptive_fields import coverage, field_ious
+from mmn_utils.sweeps import Sweeps
 
 COMPANY = ("alone", "in front of another", "behind another")
 
@@ -51,15 +53,12 @@ def company(objects: Sequence[SceneObject], which: int) -> str:
     return COMPANY[2] if max(touching) > which else COMPANY[1]
 
 
-def mean_ious(
-    model: nn.Module, prompts: Tensor, units: Tensor, thresholds: Tensor, masks: Sequence[Tensor]
-) -> np.ndarray:
+def mean_ious(maps: Tensor, units: Tensor, thresholds: Tensor, masks: Sequence[Tensor]) -> np.ndarray:
     """Each image's mean IoU over its units (int [image, unit], numbered through all layers), float [image].
 
-    prompts: image prompts [image, patch, d_model]; thresholds: float [unit], of all units.
+    maps: float [image, unit, patch], as `activity.maps` gives them; thresholds: float [unit], of all units.
     """
-    maps = unit_maps(model, prompts, units)
-    return field_ious(maps, thresholds.to(maps.device)[units.to(maps.device)], masks).double().mean(1).cpu().numpy()
+    return field_ious(maps, thresholds[units], masks).double().mean(1).numpy()
 
 
 def size_groups(sizes: pd.Series, n: int = 3) -> pd.Series:
@@ -103,7 +102,7 @@ def hits(
     thresholds: Tensor,
     *,
     n_units: int,
-    batch_size: int = 64,
+    sweep: Sweeps,
 ) -> pd.DataFrame:
     """One row for each unit of `units` and object it could notice: `place` (of the unit in the table), style, whether
     it is `meant` (called by one of the unit's nouns), and `hit`.
@@ -111,13 +110,9 @@ def hits(
     A unit hits an object if it is above its threshold at any patch that the object covers by half.
     """
     flat = torch.tensor((units["layer"] * n_units + units["unit"]).to_numpy())
-    rows = []
-    for start in range(0, len(images), batch_size):
-        some = list(images[start : start + batch_size])
-        prompts = captioner.image_prompts([scenes.image(i) for i in some])
-        maps = unit_maps(captioner.language_model, prompts, flat.expand(len(some), -1), batch_size=batch_size).cpu()
-        above = maps > thresholds.cpu()[flat][:, None]
-        rows += [row for i, lit in zip(some, above, strict=True) for row in _hits_in(scenes, i, lit, units)]
+    maps = activity.maps(captioner, scenes, images, flat.expand(len(images), -1), sweep=sweep)
+    above = maps > thresholds[flat][:, None]
+    rows = [row for i, lit in zip(images, above, strict=True) for row in _hits_in(scenes, i, lit, units)]
     return pd.DataFrame(rows, columns=["place", "image", "style", "meant", "hit"])
 
 

@@ -4,14 +4,12 @@
 `pairs`: the best units, and the best (unit, patch) pairs, of each image. `decoded`: what each unit of the model says.
 """
 
-import hashlib
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
@@ -27,23 +25,22 @@ from mmn_utils.attribution import (
     top_pairs,
     top_units,
 )
-from mmn_utils.data import CocoScenes
+from mmn_utils.data import CocoScenes, Pictures
 from mmn_utils.decoding import decode_units, interpretable_units
 from mmn_utils.models.captioner import Captioner
 from mmn_utils.neurons import NeuronId, last_logits, record
-from mmn_utils.selectivity import image_means
 from mmn_utils.sweeps import Sweeps, digest
 
 FIELDS = ("layer", "unit", "patch", "score")
 
 
-def captions(captioner: Captioner, scenes: CocoScenes, ids: Sequence[int], *, sweep: Sweeps) -> pd.DataFrame:
+def captions(captioner: Captioner, scenes: CocoScenes | Pictures, ids: Sequence[int], *, sweep: Sweeps) -> pd.DataFrame:
     """What the captioner says of each image; columns: image, caption. Images that cannot be read are left out."""
 
     def said(images: list[int]) -> pd.DataFrame:
         return pd.DataFrame({"image": images, "caption": captioner.caption([scenes.image(i) for i in images])})
 
-    return sweep("captions", said, ids, **_inputs(captioner, scenes)).table()
+    return sweep("captions", said, ids, **inputs(captioner, scenes)).table()
 
 
 def targets_table(
@@ -105,7 +102,7 @@ def rank_neurons(
 
 def attributions(
     captioner: Captioner,
-    scenes: CocoScenes,
+    scenes: CocoScenes | Pictures,
     ids: Sequence[int],
     targets: pd.DataFrame,
     *,
@@ -130,25 +127,9 @@ def attributions(
         return pd.concat([table.assign(pair=pair) for pair, table in enumerate(tables)], ignore_index=True)
 
     parameters = choice | {"targets": digest([(i, target.token, target.before) for i, target in asked.items()])}
-    rows = sweep("attributions", ranked, ids, **_inputs(captioner, scenes), parameters=parameters).table()
+    rows = sweep("attributions", ranked, ids, **inputs(captioner, scenes), parameters=parameters).table()
     units, pairs = (rows[rows["pair"] == pair].drop(columns="pair").reset_index(drop=True) for pair in (0, 1))
     return units, pairs
-
-
-def mean_activations(
-    captioner: Captioner, images: Sequence[Image.Image], *, sweep: Sweeps, batch_size: int = 32
-) -> Tensor:
-    """`selectivity.image_means` of images from anywhere, float [image, unit]."""
-
-    def means(places: list[int]) -> dict[str, Tensor]:
-        prompts = captioner.image_prompts([images[place] for place in places])
-        return {"means": image_means(captioner.language_model, prompts, batch_size=batch_size)}
-
-    seen = hashlib.sha256()
-    for image in images:
-        seen.update(f"{image.mode} {image.size} ".encode() + image.tobytes())
-    made = sweep("activations", means, range(len(images)), models=_models(captioner), size=64, data=seen.hexdigest())
-    return made.tensors()["means"]
 
 
 def ranking_table(ranking: Ranking, images: Sequence[int]) -> pd.DataFrame:
@@ -255,8 +236,9 @@ def example_rows(pairs: pd.DataFrame, decoded: pd.DataFrame, images: Sequence[in
 def covered_patches(scenes: CocoScenes, image: int, n_patches: int) -> np.ndarray:
     """Which patches lie on objects by more than half, bool [patch] in raster order."""
     side = round(n_patches**0.5)
-    masks = torch.tensor(np.stack([o.mask for o in scenes.objects(image)]).any(axis=0)).float()
-    return (functional.adaptive_avg_pool2d(masks[None], side).flatten() > 0.5).numpy()
+    nothing = np.zeros((scenes.info(image)["height"], scenes.info(image)["width"]), dtype=bool)
+    covered = np.logical_or.reduce([nothing, *(o.mask for o in scenes.objects(image))])
+    return (functional.adaptive_avg_pool2d(torch.tensor(covered)[None].float(), side).flatten() > 0.5).numpy()
 
 
 def share_on_objects(
@@ -303,14 +285,10 @@ def unit_activations(captioner: Captioner, image_prompts: Tensor, units: Ranking
     return layers[units.layer, images, :, units.unit]
 
 
-def _inputs(captioner: Captioner, scenes: CocoScenes) -> dict[str, Any]:
-    """What a sweep over scenes by a captioner depends on, for its key."""
-    data = {"folder": scenes.folder.name, "split": scenes.split, "n": len(scenes)}
-    return {"models": _models(captioner), "data": data}
-
-
-def _models(captioner: Captioner) -> tuple[nn.Module, ...]:
-    return captioner.encoder.model, captioner.projection, captioner.language_model
+def inputs(captioner: Captioner, scenes: CocoScenes | Pictures) -> dict[str, Any]:
+    """What a sweep over images by a captioner depends on, for its key."""
+    models = captioner.encoder.model, captioner.projection, captioner.language_model
+    return {"models": models, "data": scenes.identity}
 
 
 def _first(table: pd.DataFrame, n: int) -> pd.DataFrame:

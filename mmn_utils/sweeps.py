@@ -26,7 +26,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
@@ -96,7 +95,14 @@ class Shards:
         return pd.concat(list(self), ignore_index=True)
 
     def tensors(self) -> "dict[str, Tensor]":
-        """All tensors by name, joined along their first dimension, in the order of the items."""
+        """All tensors by name, joined along their first dimension, in the order of the items.
+
+        Raises:
+            SweepError: an item was left out, so that the rows are no longer the items'.
+        """
+        if self.bad:
+            item, reason = self.bad[0]
+            raise SweepError(f"{len(self.bad)} items were left out, the first: {item!r} ({reason}): ask without them")
         return _joined(list(self))
 
 
@@ -144,8 +150,9 @@ def sweep(
 ) -> Shards:
     """`compute` of all items, `size` at a time; what `folder` has of the same sweep is not computed again.
 
-    Where `compute` fails, the shard is halved until it passes: too large a batch for the memory costs a second try,
-    and an item that fails alone is left out, reported and counted. Items are plain values, as JSON has them.
+    Where `compute` fails, the shard is halved until it passes, and an item that fails alone is left out, reported and
+    counted. What is too much for the memory is said, and the following shards are computed in pieces that fitted.
+    Items are plain values, as JSON has them.
 
     Raises:
         SweepError: the folder has another sweep, a file in it is damaged, it cannot be written to, another process is
@@ -160,7 +167,7 @@ def sweep(
     with _alone(folder):
         _check_key(folder, about)
         done = {number: (file, bad) for number, file, bad in _found(folder, digest(about), shards)}
-        job = partial(_computed, compute, digest(about))
+        job = _Job(compute, digest(about), most=size)
         todo = [shard for shard in shards if shard.number not in done]
         with _progress(folder, len(items), sum(len(shards[number].items) for number in done)) as bar:
             for finished in ENGINES[engine](job, todo):
@@ -194,35 +201,51 @@ def _plain(items: Iterable) -> list:
 # --- one shard -------------------------------------------------------------------------------------------------------
 
 
-def _computed(compute: Compute, key: str, shard: Shard) -> Finished:
-    """A shard computed and put into the form of its file; runs wherever the engine lets it."""
-    pieces, bad = _pieces(compute, shard.items)
-    about = json.dumps({"key": key, "number": shard.number, "bad": bad})
-    content = _joined(pieces)
-    if isinstance(content, dict):
-        from safetensors.torch import save
+@dataclass
+class _Job:
+    """Computes shards, wherever the engine lets it."""
 
-        return Finished(shard.number, save(content, metadata={_ABOUT: about}), "safetensors", bad)
-    table = pyarrow.table({}) if content is None else pyarrow.Table.from_pandas(content, preserve_index=False)
-    file = BytesIO()
-    parquet.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), _ABOUT: about}), file)
-    return Finished(shard.number, file.getvalue(), "parquet", bad)
+    compute: Compute
+    key: str
+    most: int
+    """How many items are computed at once; less after the memory was found too small for more."""
+
+    def __call__(self, shard: Shard) -> Finished:
+        """A shard computed and put into the form of its file."""
+        pieces, bad = self._pieces(shard.items)
+        about = json.dumps({"key": self.key, "number": shard.number, "bad": bad})
+        content = _joined(pieces)
+        if isinstance(content, dict):
+            from safetensors.torch import save
+
+            return Finished(shard.number, save(content, metadata={_ABOUT: about}), "safetensors", bad)
+        table = pyarrow.table({}) if content is None else pyarrow.Table.from_pandas(content, preserve_index=False)
+        file = BytesIO()
+        parquet.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), _ABOUT: about}), file)
+        return Finished(shard.number, file.getvalue(), "parquet", bad)
+
+    def _pieces(self, items: list) -> tuple[list, list[tuple[Any, str]]]:
+        """What `compute` gives for the items, halved where it fails, and the items that fail alone."""
+        if len(items) <= self.most:
+            try:
+                return [self.compute(items)], []
+            except Exception as error:
+                if len(items) == 1:
+                    return [], [(items[0], _reason(error, items[0]))]
+                if _is_memory(error):
+                    self.most = len(items) // 2
+                    print(f"{len(items)} items are too much for the memory: now {self.most} at once", file=sys.stderr)
+        middle = len(items) // 2
+        (first, bad), (second, more) = (self._pieces(half) for half in (items[:middle], items[middle:]))
+        return first + second, bad + more
 
 
-def _pieces(compute: Compute, items: list) -> tuple[list, list[tuple[Any, str]]]:
-    """What `compute` gives for the items, halved where it fails, and the items that fail alone."""
-    try:
-        return [compute(items)], []
-    except Exception as error:
-        if len(items) == 1:
-            return [], [(items[0], _reason(error, items[0]))]
-    middle = len(items) // 2
-    (first, bad), (second, more) = (_pieces(compute, half) for half in (items[:middle], items[middle:]))
-    return first + second, bad + more
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _reason(error: Exception, item: Any) -> str:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_memory(error):
         raise SweepError(f"item {item!r} alone is too much for the memory: take a smaller model or image") from error
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error}, at {Path(place.filename).name}:{place.lineno}"

@@ -6,12 +6,12 @@ Taylor series; the other estimates are those of the literature, each summed over
 all of them at once.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from mmn_utils.ablation import unit_effects
@@ -23,9 +23,12 @@ from mmn_utils.attribution import (
     objective_values,
     target_batches,
 )
+from mmn_utils.data import CocoScenes
 from mmn_utils.metrics import Estimate, bootstrap_mean
 from mmn_utils.models.captioner import Captioner
 from mmn_utils.neurons import Positions, hooked, last_logits, mlp_layers
+from mmn_utils.survey import inputs, targets_of
+from mmn_utils.sweeps import Sweeps, digest
 
 METHODS = (
     "attribution",
@@ -51,33 +54,48 @@ class Effects:
 
 def effects(
     captioner: Captioner,
-    image_prompts: Tensor,
-    targets: Sequence[Target],
+    scenes: CocoScenes,
+    targets: pd.DataFrame,
     *,
     units: Tensor,
     n_steps: int = 6,
     batch_size: int = 8,
     generator: torch.Generator,
+    sweep: Sweeps,
 ) -> Effects:
-    """The exact and the estimated effects of some `units` of each layer, image by image in the given order.
+    """The exact and the estimated effects of some `units` of each layer, a sweep over the images of `targets`
+    (`survey.targets_table`).
 
-    image_prompts: float [image, patch, d_model]. The last layer is left out: at image positions it reaches no
-    prediction, so that all its effects are zero. n_steps: of integrated gradients.
+    The last layer is left out: at image positions it reaches no prediction, so that all its effects are zero.
+    n_steps: of integrated gradients. batch_size: units ablated at once.
     """
-    model, patches = captioner.language_model, slice(0, image_prompts.shape[1])
-    batches = list(target_batches(captioner, captioner.with_text(image_prompts), targets, batch_size=batch_size))
-    back = torch.cat([batch.images for batch in batches]).argsort()
+    asked = dict(zip(targets["image"].tolist(), targets_of(targets), strict=True))
+
+    def measured(images: list[int]) -> dict[str, Tensor]:
+        found = [_effects(captioner, scenes.image(i), asked[i], units, n_steps, batch_size) for i in images]
+        return {name: torch.stack([one[name] for one in found]) for name in found[0]}
+
+    parameters = {"units": units.tolist(), "n_steps": n_steps}
+    parameters |= {"targets": digest([(t.token, t.before) for t in asked.values()])}
+    key = inputs(captioner, scenes) | {"parameters": parameters, "size": 1}
+    found = sweep("effects", measured, list(asked), **key).tensors()
+    exact = found.pop("exact")
+    found["random"] = torch.rand(exact.shape, generator=generator)
+    return Effects(units=units, exact=exact, estimates={name: found[name] for name in METHODS})
+
+
+def _effects(
+    captioner: Captioner, image: Image.Image, target: Target, units: Tensor, n_steps: int, batch_size: int
+) -> dict[str, Tensor]:
+    """One image's effects, "exact" and by method, each float [layer, unit]."""
+    model, prompt = captioner.language_model, captioner.image_prompts([image])
+    (batch,) = target_batches(captioner, captioner.with_text(prompt), [target])
+    x, token, patches = batch.embeddings, batch.tokens, slice(0, prompt.shape[1])
     layers = range(len(mlp_layers(model)) - 1)
-    one_by_one = [(x[None], int(token)) for b in batches for x, token in zip(b.embeddings, b.tokens, strict=True)]
-    exact = [
-        unit_effects(model, x, token, positions=patches, layers=layers, units=units, batch_size=batch_size).logit
-        for x, token in one_by_one
-    ]
-    parts = [_estimates(model, b.embeddings, b.tokens, patches, units, n_steps) for b in batches]
-    found = {name: torch.cat([part[name] for part in parts])[back, : len(layers)] for name in parts[0]}
-    measured = torch.stack(exact).cpu()[back]
-    found["random"] = torch.rand(measured.shape, generator=generator)
-    return Effects(units=units, exact=measured, estimates={name: found[name] for name in METHODS})
+    given = {"positions": patches, "layers": layers, "units": units, "batch_size": batch_size}
+    exact = unit_effects(model, x, int(token), **given).logit.cpu()
+    estimates = _estimates(model, x, token, patches, units, n_steps)
+    return {"exact": exact} | {name: scores[0, : len(layers)].clone() for name, scores in estimates.items()}
 
 
 def _estimates(

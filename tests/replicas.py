@@ -88,11 +88,12 @@ def save_language_model(folder: Path, kind: str = "gptj", *, half: bool = False)
     return folder
 
 
-def save_beit(folder: Path, *, patch_size: int = 16) -> Path:
-    """`microsoft/beit-large-patch16-224-pt22k` made small: `pytorch_model.bin` and its published names."""
+def save_beit(folder: Path, *, patch_size: int = 16, side: int = 4) -> Path:
+    """`microsoft/beit-large-patch16-224-pt22k` made small: `pytorch_model.bin` and its published names;
+    `side` patches along each side."""
     torch.manual_seed(1)
     config = BeitConfig(
-        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=4 * patch_size,
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=side * patch_size,
         patch_size=patch_size, vocab_size=64, use_mask_token=True, use_mean_pooling=True,
         use_shared_relative_position_bias=True, layer_scale_init_value=0.1,
     )  # fmt: skip
@@ -100,7 +101,7 @@ def save_beit(folder: Path, *, patch_size: int = 16) -> Path:
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
-    size = {"height": 4 * patch_size, "width": 4 * patch_size}
+    size = {"height": side * patch_size, "width": side * patch_size}
     half = [0.5, 0.5, 0.5]
     BeitImageProcessor(size=size, do_center_crop=False, image_mean=half, image_std=half).save_pretrained(folder)
     return folder

@@ -109,16 +109,19 @@ def test_every_unit_by_itself(kind):
 def test_conditions_by_hand():
     ranking = torch.tensor([5, 0, 1, 6, 2, 3, 4, 7])
     legible = torch.tensor([[True, False, True, False], [False, True, False, True]])
-    made = conditions(ranking, legible, (0, 1, 3), generator=torch.Generator().manual_seed(0))
+    readable, seeded = ranking[legible.flatten()[ranking]], lambda: torch.Generator().manual_seed(0)
+    made = conditions(ranking, readable, (0, 1, 3), shape=(2, 4), generator=seeded())
     assert [m.flatten().nonzero()[:, 0].tolist() for m in made["top"]] == [[], [5], [0, 1, 5]]
     assert [m.flatten().nonzero()[:, 0].tolist() for m in made["interpretable"]] == [[], [5], [0, 2, 5]]
     assert torch.equal(made["random"].sum(2), made["top"].sum(2)) and not (made["random"] & made["top"]).any()
-    again = conditions(ranking, legible, (0, 1, 3), generator=torch.Generator().manual_seed(0))
+    again = conditions(ranking, readable, (0, 1, 3), shape=(2, 4), generator=seeded())
     assert torch.equal(made["random"], again["random"])
+    given = {"shape": (2, 4), "generator": seeded(), "leave_out_top": False}
+    assert conditions(torch.arange(8), readable, (4,), **given)["random"][0].sum(1).tolist() == [4, 0]
     with pytest.raises(ValueError, match="expected at least 5 interpretable units, found 4"):
-        conditions(ranking, legible, (0, 5), generator=torch.Generator())
+        conditions(ranking, readable, (0, 5), shape=(2, 4), generator=torch.Generator())
     with pytest.raises(ValueError, match="cannot match 3 of 4 units"):
-        conditions(torch.arange(8), torch.ones(2, 4, dtype=torch.bool), (3,), generator=torch.Generator())
+        conditions(torch.arange(8), torch.arange(8), (3,), shape=(2, 4), generator=torch.Generator())
 
 
 def test_the_papers_sizes_in_a_smaller_model():

@@ -55,6 +55,12 @@ def test_full_size_says_what_it_needs(monkeypatch):
         full_size.main([])
 
 
+def test_the_full_size_script_measures_all_three_in_small():
+    found = full_size.run(full_size.TINY, "cpu", rows=2, repeats=1)
+    assert set(found["results"]) == {f"full_size.{name}" for name in ("attribution", "decoding", "ablation_curve")}
+    assert found["n_units"] == 3 * 4 * 64 and all(row["ratio"] > 0 for row in found["results"].values())
+
+
 def test_the_search_is_compared_with_a_loop_that_finds_the_same(monkeypatch):
     monkeypatch.delenv("MMN_SNLI_DEV", raising=False)
     small = {"n_pairs": 80, "n_words": 12, "n_neurons": 64, "sample": 64, "n_looped": 2, "repeats": 1}

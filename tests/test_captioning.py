@@ -6,9 +6,13 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import replicas
+import torch
 
-from mmn_utils import captioning, plots
+from mmn_utils import captioning, plots, profiles
 from mmn_utils.metrics import Estimate, wilson
+from mmn_utils.models import Captioner
+from mmn_utils.sweeps import weights_checksum
 
 matplotlib.use("agg")
 NOUNS = {"dog", "cat", "ground", "light"}
@@ -81,3 +85,24 @@ def test_sequence_separates_image_prompts_from_words():
     plots.sequence(ax, np.zeros((6, 4)), ["A", "picture"], colour_range=1.0)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["patch 0", "patch 3"]
     assert [t.get_text() for t in ax.texts] == ["A picture"]
+
+
+def weights(captioner, seed):
+    """The control's, while it lasts."""
+    with captioning.untrained(captioner, None, projection=None, seed=seed) as control:
+        assert control.language_model.dtype == torch.float16, "no wider than the trained model"
+        assert control.device == captioner.device and control.projection is captioner.projection
+        state = {name: tensor.clone() for name, tensor in control.language_model.state_dict().items()}
+    assert all(tensor.is_meta for tensor in control.language_model.parameters()), "its memory is free again"
+    return state
+
+
+def test_the_control_is_as_large_as_the_model_and_follows_from_the_seed(tmp_path):
+    captioner = Captioner.from_profile(profiles.read(replicas.save_paper_models(tmp_path)))
+    captioner.language_model.half()
+    before = weights_checksum([captioner.language_model])
+    first, again, other = (weights(captioner, seed) for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("fc_in.weight"))
+    assert weights_checksum([captioner.language_model]) == before != weights_checksum([torch.nn.Linear(1, 1)])
+    assert all(tensor.isfinite().all() for tensor in first.values())

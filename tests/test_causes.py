@@ -1,4 +1,4 @@
-import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -7,13 +7,17 @@ import torch
 from matplotlib import pyplot as plt
 
 from mmn_utils import cause_plots, causes, profiles
-from mmn_utils.attribution import Target, attribute, first_noun_target, top_units
+from mmn_utils.attribution import attribute, top_units
+from mmn_utils.data import Pictures
 from mmn_utils.metrics import Estimate
 from mmn_utils.models.captioner import Captioner
 from mmn_utils.neurons import ablate, last_logits
 
 SIZES = (0, 1, 3)
-TARGETS = [Target("one", 5, (3,)), None, Target("two", 9, (3, 7)), Target("three", 11, (4,))]
+SCENES = Pictures([*replicas.images(3), *replicas.images(1)])
+TARGETS = pd.DataFrame(
+    {"image": [0, 2, 3], "noun": ["one", "two", "three"], "token": [5, 9, 11], "before": [[3], [3, 7], [4]]}
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,62 +30,70 @@ def captioner(profile):
     return Captioner.from_profile(profile)
 
 
-@pytest.fixture(scope="module")
-def prompts(captioner):
-    return captioner.prompt_embeddings([*replicas.images(3), *replicas.images(1)])
+@pytest.fixture
+def plan(captioner, sweep):
+    return causes.plan(captioner, SCENES, TARGETS, sizes=SIZES, seed=3, sweep=sweep)
 
 
-def test_plans_follow_the_attributions(captioner, prompts):
-    made = list(causes.plans(captioner, prompts, TARGETS, sizes=SIZES, seed=3))
-    assert [plan.image for plan in made] == [0, 3, 2], "images of one context length stand together"
-    for plan in made:
-        g = attribute(captioner.language_model, plan.context, torch.tensor([plan.token]), positions=slice(0, 16))
-        best = top_units(g, 3).flat(128)[0]
-        assert sorted(best.tolist()) == plan.masks["top"][2].flatten().nonzero()[:, 0].tolist()
-        assert torch.equal(plan.masks["top"], plan.masks["interpretable"]), "all units count as interpretable"
-        assert torch.equal(plan.masks["random"].sum(2), plan.masks["top"].sum(2))
-    for before, plan in zip(made[:-1], made[1:], strict=True):
-        assert torch.equal(plan.masks["other"], before.masks["top"])
-    again = list(causes.plans(captioner, prompts, TARGETS, sizes=SIZES, seed=3))
-    assert all(torch.equal(a.masks["random"], b.masks["random"]) for a, b in zip(made, again, strict=True))
+def context(captioner, place):
+    row = TARGETS.iloc[place]
+    before = captioner.language_model.get_input_embeddings()(torch.tensor(row["before"]))
+    return torch.cat([captioner.prompt_embeddings([SCENES.image(row["image"])]), before[None]], dim=1), row["token"]
 
 
-def test_random_units_that_may_be_top_ones():
-    chosen = torch.zeros(2, 8, dtype=torch.bool)
-    chosen[0, :6] = True
-    drawn = causes.any_units(chosen, torch.Generator().manual_seed(0))
-    assert drawn.sum(1).tolist() == [6, 0] and (drawn & chosen).any()
+def test_plans_follow_the_attributions(captioner, plan):
+    for place in range(3):
+        x, token = context(captioner, place)
+        g = attribute(captioner.language_model, x, torch.tensor([token]), positions=slice(0, 16))
+        best, masks = top_units(g, 3).flat(128)[0], plan.masks(place)
+        assert sorted(best.tolist()) == masks["top"][2].flatten().nonzero()[:, 0].tolist()
+        assert torch.equal(masks["top"], masks["interpretable"]), "all units count as interpretable"
+        assert torch.equal(masks["random"].sum(2), masks["top"].sum(2))
+        assert torch.equal(masks["other"], plan.masks(place - 1 if place else 2)["top"])
+        assert torch.equal(masks["random"], plan.masks(place)["random"]), "drawn anew, the same"
+    first = plan.first(1)
+    assert torch.equal(first.masks(0)["random"], plan.masks(0)["random"]) and len(first.targets) == 1
 
 
-def test_random_units_of_both_kinds(captioner, prompts):
-    given = {"sizes": (0, 40), "seed": 1}
-    (apart, mixed) = (next(causes.plans(captioner, prompts, TARGETS, leave_out_top=k, **given)) for k in (True, False))
-    assert not (apart.masks["random"] & apart.masks["top"]).any()
-    assert (mixed.masks["random"] & mixed.masks["top"]).any()
-    assert torch.equal(mixed.masks["random"].sum(2), mixed.masks["top"].sum(2))
+def test_units_that_cannot_be_read_are_passed_over(captioner, sweep):
+    legible = torch.zeros(2, 128, dtype=torch.bool)
+    legible[1, ::2] = True
+    given = {"sizes": (0, 40), "interpretable": legible, "sweep": sweep}
+    masks = causes.plan(captioner, SCENES, TARGETS, **given).masks(1)
+    assert (masks["interpretable"][1] & ~legible).sum() == 0 and masks["interpretable"][1].sum() == 40
+    with pytest.raises(ValueError, match="expected at least 65 interpretable units, found 64"):
+        causes.plan(captioner, SCENES, TARGETS, **given | {"sizes": (0, 65)})
+
+
+def test_random_units_of_both_kinds(captioner, sweep):
+    apart = causes.plan(captioner, SCENES, TARGETS, sizes=(0, 40), sweep=sweep)
+    mixed = replace(apart, leave_out_top=False).masks(0)
+    assert not (apart.masks(0)["random"] & apart.masks(0)["top"]).any()
+    assert (mixed["random"] & mixed["top"]).any()
+    assert torch.equal(mixed["random"].sum(2), mixed["top"].sum(2))
 
 
 @pytest.mark.parametrize("where", [None, slice(0, 16)])
-def test_probabilities_are_those_of_plain_forward_passes(captioner, prompts, where):
-    table = causes.probabilities(captioner, prompts, TARGETS, sizes=SIZES, positions=where).set_index(
-        ["image", "condition", "n_units"]
-    )
+def test_probabilities_are_those_of_plain_forward_passes(captioner, plan, sweep, where):
+    table = causes.probabilities(captioner, SCENES, plan, positions=where, sweep=sweep)
+    table = table.set_index(["image", "condition", "n_units"])
     assert sorted(set(table.index.get_level_values("image"))) == [0, 2, 3]
     assert (table.xs(0, level="n_units")["relative"] == 1).all()
-    for plan in causes.plans(captioner, prompts, TARGETS, sizes=SIZES):
-        for condition, masks in plan.masks.items():
+    for place, image in enumerate(TARGETS["image"]):
+        x, token = context(captioner, place)
+        for condition, masks in plan.masks(place).items():
             for size, mask in zip(SIZES, masks, strict=True):
                 with torch.no_grad(), ablate(captioner.language_model, mask, positions=where):
-                    p = last_logits(captioner.language_model, plan.context)[0].softmax(-1)[plan.token]
-                assert table.loc[plan.image, condition, size]["probability"] == pytest.approx(p.item(), rel=1e-4)
+                    p = last_logits(captioner.language_model, x)[0].softmax(-1)[token]
+                assert table.loc[image, condition, size]["probability"] == pytest.approx(p.item(), rel=1e-3)
     with pytest.raises(ValueError, match=r"expected to begin with 0, the model as it is, found \[1, 3\]"):
-        causes.probabilities(captioner, prompts, TARGETS, sizes=(1, 3))
+        causes.probabilities(captioner, SCENES, replace(plan, sizes=(1, 3)), sweep=sweep)
 
 
-def test_captions_and_their_likeness(captioner, prompts, profile):
-    table = causes.captions(captioner, prompts, TARGETS, sizes=SIZES)
+def test_captions_and_their_likeness(captioner, plan, profile, sweep):
+    table = causes.captions(captioner, SCENES, plan, sweep=sweep)
     assert len(table) == 3 * 4 * len(SIZES)
-    as_is = captioner.complete(prompts)
+    as_is = captioner.caption(SCENES.images)
     unchanged = table[table["n_units"] == 0]
     assert all(caption == as_is[image] for image, caption in zip(unchanged["image"], unchanged["caption"], strict=True))
     table.loc[1, "caption"] = ""
@@ -109,18 +121,6 @@ def test_readings_by_hand():
     assert causes.units_until(table, "top", 0.8, seed=0) == Estimate(3, 3, 3, 2)
     assert causes.units_until(table, "top", 0.6, seed=0) == Estimate(1, 1, 3, 2)
     assert causes.units_until(table, "random", 0.8, seed=0).value == 3, "the largest stands for none"
-
-
-def test_a_captioner_by_itself(captioner, prompts):
-    images = [*replicas.images(3), *replicas.images(1)]
-    said = captioner.complete(prompts)
-    nouns = set(re.findall(r"[a-z]+", said[1].lower()))
-    table = causes.own_probabilities(captioner, images, nouns, sizes=SIZES)
-    targets = [first_noun_target(captioner, text, nouns) for text in said]
-    assert table.equals(causes.probabilities(captioner, prompts, targets, sizes=SIZES))
-    assert 1 in set(table["image"]) == {k for k, target in enumerate(targets) if target}
-    with pytest.raises(ValueError, match="none of 4 images has a target: no caption holds one of the nouns"):
-        causes.own_probabilities(captioner, images, set(), sizes=SIZES)
 
 
 def test_curves_say_what_they_are():

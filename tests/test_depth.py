@@ -51,8 +51,8 @@ def test_objects_on_and_off(drawn):
     assert {o.image for o in shown} == set(drawn.ids)
 
 
-def test_one_row_for_each_object_depth_and_place(drawn, captioner):
-    rows = depth.survey(captioner, drawn, drawn.ids[:4], batch_size=3)
+def test_one_row_for_each_object_depth_and_place(drawn, captioner, sweep):
+    rows = depth.survey(captioner, drawn, drawn.ids[:4], sweep=sweep)
     n_objects = len(depth.shown_objects(drawn, drawn.ids[:4], 16))
     assert len(rows) == n_objects * 3 * len(depth.PLACES)
     assert rows["first"].between(0, 1).all() and rows["probability"].between(0, 1).all() and (rows["rank"] >= 0).all()

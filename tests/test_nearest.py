@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import replicas
 import torch
@@ -10,11 +11,6 @@ import torch
 from mmn_utils import nearest, profiles
 from mmn_utils.metrics import kolmogorov_smirnov
 from mmn_utils.models import Captioner
-
-
-def no_clip(texts):
-    """Stands for `agreement.clip_of_texts`: zeros."""
-    return [np.zeros(len(own)) for own in texts]
 
 
 @pytest.fixture(scope="module")
@@ -54,23 +50,19 @@ def test_nouns_are_drawn_from_the_references():
     assert len(drawn[0]) == 2 and set(drawn[0]) <= {"dog", "cat", "grass"} and drawn[1] == []
 
 
-def test_scores_and_their_tables(profile):
-    tokens = [[[" dog", " cat"], [" bus", " bus"]], [[" cat", " bus"], [" a", " b"]]]
-    frame = nearest.scores(tokens, [["a dog"], ["a cat", "a bus"]], [{"dog"}, {"cat", "bus"}], profile, no_clip)
-    assert frame[["image", "text"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
-    assert frame["truth"].tolist() == [0.5, 0, 1, 0] and frame["bertscore"].between(-1, 1).all()
-    found = nearest.NearestWords(tokens=tokens, cosines=np.ones((2, 2)))
-    table = nearest.example_patches(frame, frame, found, found, image=1, patches=[1])
-    assert table.loc[1, "image prompt"] == "a, b"
-    assert table.loc[1, "random vector, BERTScore"] == pytest.approx(frame["bertscore"][3], abs=0.005)
+def test_some_patches_as_table_s2_has_them():
+    rows = [(7, 0, "dog, cat", 0.512), (7, 1, "bus, bus", 0.4), (9, 0, "a, b", 0.1)]
+    frame = pd.DataFrame(rows, columns=["image", "text", "said", "bertscore"])
+    table = nearest.example_patches(frame, frame.assign(said="x"), image=7, patches=[1, 0])
+    assert table["image prompt"].tolist() == ["bus, bus", "dog, cat"] and (table["random vector"] == "x").all()
+    assert table.loc[0, "random vector, BERTScore"] == 0.51
 
 
-def test_patches_on_and_off_objects(profile):
+def test_patches_on_and_off_objects():
     mask = np.zeros((4, 4), dtype=bool)
     mask[:2, :2] = True
-    scenes = SimpleNamespace(objects=lambda _: [SimpleNamespace(mask=mask)])
-    frame = nearest.scores([[["dog"], ["x"], ["dog"], ["x"]]], [["a dog"]], [{"dog"}], profile, no_clip)
-    where = nearest.by_cover(frame, scenes, [0], n_patches=4)
+    scenes = SimpleNamespace(objects=lambda _: [SimpleNamespace(mask=mask)], info=lambda _: {"height": 4, "width": 4})
+    where = nearest.by_cover(pd.DataFrame({"truth": [1.0, 0, 1, 0]}), scenes, [0], n_patches=4)
     assert where["on_objects"].tolist() == [1] and where["off_objects"].tolist() == [pytest.approx(1 / 3)]
 
 

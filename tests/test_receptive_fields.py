@@ -138,11 +138,13 @@ def test_activations_do_not_depend_on_batches_or_on_the_text_after_the_image(see
 def test_maps_and_thresholds_are_those_of_the_activations(seen):
     model, prompts, whole = seen
     units = torch.tensor([[0, 200], [7, 3], [255, 254], [1, 1], [9, 130]])
-    maps = unit_maps(model, prompts, units, batch_size=2)
+    maps = unit_maps(model, prompts, units)
     expected = torch.stack([whole[i, :, row].T for i, row in enumerate(units)])
     assert torch.allclose(maps, expected, atol=1e-5)
     cut = unit_thresholds(model, prompts, q=0.8, batch_size=2)
     assert torch.allclose(cut, whole.flatten(0, 1).quantile(0.8, dim=0), atol=1e-5)
+    layer = unit_thresholds(model, prompts, q=0.8, layers=[1])
+    assert torch.allclose(layer, cut[128:], atol=1e-5)
     alone = unit_thresholds(model, prompts, q=0.8, groups=torch.tensor([[7], [200]]))
     assert torch.allclose(alone, cut[[7, 200]], atol=1e-5)
     pair = unit_thresholds(model, prompts, q=0.8, groups=torch.tensor([[7, 200]]))

@@ -63,14 +63,14 @@ def test_units_and_the_nouns_they_are_for():
     assert found.to_dict("records") == [{"layer": 0, "unit": 5, "n_images": 2, "nouns": ["cat"]}]
 
 
-def test_hits_are_counted_on_the_object(scenes, tmp_path):
+def test_hits_are_counted_on_the_object(scenes, tmp_path, sweep):
     captioner = Captioner.from_profile(profiles.read(replicas.save_paper_models(tmp_path)))
     name = scenes.objects(scenes.ids[0])[0].name
     units = pd.DataFrame({"layer": [0, 1], "unit": [3, 4], "n_images": [2, 2], "nouns": [name.split(), ["nothing"]]})
     low, high = torch.full((256,), -9.0), torch.full((256,), 99.0)
-    all_hit = silhouettes.hits(captioner, scenes, scenes.ids[:3], units, low, n_units=128, batch_size=2)
+    all_hit = silhouettes.hits(captioner, scenes, scenes.ids[:3], units, low, n_units=128, sweep=sweep)
     assert all_hit["hit"].all() and set(all_hit["place"]) == {0, 1}
-    assert not silhouettes.hits(captioner, scenes, scenes.ids[:3], units, high, n_units=128)["hit"].any()
+    assert not silhouettes.hits(captioner, scenes, scenes.ids[:3], units, high, n_units=128, sweep=sweep)["hit"].any()
     assert not all_hit[all_hit["place"] == 1]["meant"].any()
 
 

@@ -1,6 +1,5 @@
 """Attribution over many images: the tables, and what is read out of them."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +10,9 @@ import torch
 
 from mmn_utils import captioning, profiles, survey
 from mmn_utils.attribution import Ranking, Target, attribute, target_batches, top_pairs, top_units
+from mmn_utils.data import Pictures
 from mmn_utils.models import Captioner
 from mmn_utils.neurons import last_logits, record
-from mmn_utils.sweeps import Sweeps
 
 
 @pytest.fixture(scope="module")
@@ -39,27 +38,17 @@ def test_one_pass_gives_both_rankings_in_the_images_order(captioner, ranked):
             assert torch.equal(found.flat(64)[batch.images][:, :3], expected.flat(64)[:, :3])
 
 
-class Pictures:
-    """Scenes of which one, perhaps, cannot be read."""
-
-    folder, split = Path("pictures"), "val"
+class Album(Pictures):
+    """Pictures of which one, perhaps, cannot be read."""
 
     def __init__(self, n, broken=None):
-        self.pictures, self.broken = replicas.images(n), broken
+        super().__init__(replicas.images(n))
+        self.broken = broken
 
-    def __len__(self):
-        return len(self.pictures)
-
-    def image(self, i):
-        if i == self.broken:
-            raise OSError(f"image {i} cannot be read")
-        return self.pictures[i]
-
-
-@pytest.fixture
-def sweep(tmp_path, monkeypatch):
-    monkeypatch.setenv("MMN_ROOT", str(tmp_path / "root"))
-    return Sweeps(profiles.read(replicas.save_paper_models(tmp_path)), "03_x")
+    def image(self, number):
+        if number == self.broken:
+            raise OSError(f"image {number} cannot be read")
+        return super().image(number)
 
 
 def explained(ids):
@@ -69,12 +58,12 @@ def explained(ids):
 
 
 def test_the_sweeps_give_what_one_pass_over_everything_gives(captioner, sweep):
-    scenes, ids = Pictures(40), list(range(40))
+    scenes, ids = Album(40), list(range(40))
     said = survey.captions(captioner, scenes, ids, sweep=sweep)
-    assert said["image"].tolist() == ids and said["caption"].tolist() == captioner.caption(scenes.pictures)
+    assert said["image"].tolist() == ids and said["caption"].tolist() == captioner.caption(scenes.images)
     targets = explained([1, 2, 5, 31, 32, 39])
     found = survey.attributions(captioner, scenes, said["image"], targets, sweep=sweep, n_units=12, n_pairs=9)
-    prompts = captioner.image_prompts(scenes.pictures)[targets["image"].tolist()]
+    prompts = captioner.image_prompts(scenes.images)[targets["image"].tolist()]
     whole = survey.rank_neurons(captioner, prompts, survey.targets_of(targets), n_units=12, n_pairs=9)
     for table, ranking in zip(found, whole, strict=True):
         expected = survey.ranking_table(ranking, targets["image"])
@@ -83,7 +72,7 @@ def test_the_sweeps_give_what_one_pass_over_everything_gives(captioner, sweep):
 
 
 def test_what_is_there_needs_no_captioner_and_another_ones_is_not_taken_for_it(captioner, sweep, monkeypatch):
-    scenes, ids = Pictures(5), [0, 1, 3]
+    scenes, ids = Album(5), [0, 1, 3]
     said = survey.captions(captioner, scenes, ids, sweep=sweep)
     monkeypatch.setattr(Captioner, "caption", lambda *_: pytest.fail("computed again"))
     assert survey.captions(captioner, scenes, ids, sweep=sweep).equals(said)
@@ -92,23 +81,13 @@ def test_what_is_there_needs_no_captioner_and_another_ones_is_not_taken_for_it(c
 
 
 def test_an_image_that_cannot_be_read_is_left_out(captioner, sweep, capsys):
-    scenes = Pictures(6, broken=4)
+    scenes = Album(6, broken=4)
     said = survey.captions(captioner, scenes, range(6), sweep=sweep)
     assert said["image"].tolist() == [0, 1, 2, 3, 5]
     assert (
         "1 of 6 items left out; the first: 4 (OSError: image 4 cannot be read, at test_survey.py:"
         in capsys.readouterr().err
     )
-
-
-def test_activations_of_any_images(captioner, sweep):
-    images = replicas.images(70)
-    found = survey.mean_activations(captioner, images, sweep=sweep)
-    with torch.no_grad(), record(captioner.language_model) as kept:
-        last_logits(captioner.language_model, captioner.image_prompts(images))
-    assert torch.allclose(found, torch.cat([layer.mean(1) for layer in kept], dim=1), rtol=1e-3, atol=1e-6)
-    assert survey.mean_activations(captioner, images, sweep=sweep).equal(found)
-    assert not survey.mean_activations(captioner, images[::-1], sweep=sweep).equal(found)
 
 
 def test_what_is_sent_to_a_worker_computes_the_same(captioner):
@@ -214,8 +193,10 @@ def test_activations_of_ranked_units(captioner, ranked):
 def test_patches_on_objects():
     mask = np.zeros((8, 8), dtype=bool)
     mask[:4, :3] = True
-    scenes = SimpleNamespace(objects=lambda _image: [SimpleNamespace(mask=mask)])
+    info = {"height": 8, "width": 8}
+    scenes = SimpleNamespace(objects=lambda image: [SimpleNamespace(mask=mask)][image:], info=lambda _: info)
     assert survey.covered_patches(scenes, 0, 4).tolist() == [True, False, False, False]
+    assert not survey.covered_patches(scenes, 1, 4).any(), "a picture of which nothing is annotated"
 
 
 def test_a_random_projection_has_the_trained_ones_length(captioner):

@@ -164,6 +164,12 @@ def test_a_shard_of_bad_items_only_is_no_gap(tmp_path):
     assert found.table()["item"].tolist() == [0, 1] and len(found.files) == 3
 
 
+def test_tensors_with_a_gap_are_refused(tmp_path):
+    found = sweep(Squares(bad=[2], tensors=True), range(3), folder=tmp_path, key=KEY, size=3)
+    with pytest.raises(SweepError, match=r"1 items were left out, the first: 2 \(OSError.*ask without them"):
+        found.tensors()
+
+
 @pytest.mark.parametrize(
     ("bad", "items", "share"), [([1, 2], range(10), 0.1), ([0], [0], 1.0), (range(20), range(20), 0.5)]
 )
@@ -179,10 +185,12 @@ def test_two_bad_items_of_a_thousand_pass_at_one_percent(tmp_path):
     assert len(table(tmp_path, Squares(bad=[3, 500]), range(1000), size=100)) == 998
 
 
-def test_a_batch_too_large_for_the_memory_is_halved(tmp_path):
+def test_a_batch_too_large_for_the_memory_is_halved_and_stays_so(tmp_path, capsys):
     compute = Squares(most=2)
-    assert table(tmp_path, compute, size=8)["square"].tolist() == [i * i for i in range(10)]
-    assert max(len(asked) for asked in compute.asked[1:3]) == 4
+    assert table(tmp_path, compute, range(20), size=8)["square"].tolist() == [i * i for i in range(20)]
+    assert [len(asked) for asked in compute.asked] == [8, 4, *[2] * 10], "found out once, then kept to"
+    said = capsys.readouterr().err
+    assert "8 items are too much for the memory: now 4 at once" in said and said.count("too much") == 2
 
 
 def test_an_item_too_large_for_the_memory_is_fatal(tmp_path):

@@ -1,10 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 import replicas
 import torch
 
-from mmn_utils import profiles, truth
-from mmn_utils.attribution import Target, attribute
+from mmn_utils import profiles, survey, truth
+from mmn_utils.attribution import attribute
+from mmn_utils.data import Pictures
 from mmn_utils.models import Captioner
 from mmn_utils.neurons import NeuronId, ablate, last_logits
 
@@ -14,15 +16,14 @@ def captioner(tmp_path_factory):
     return Captioner.from_profile(profiles.read(replicas.save_paper_models(tmp_path_factory.mktemp("models"))))
 
 
-@pytest.fixture(scope="module")
-def measured(captioner):
-    prompts = captioner.image_prompts(replicas.images(3))
-    targets = [Target("a", 7, (3,)), Target("b", 9, ()), Target("c", 11, (5,))]
-    units = torch.tensor([0, 5, 40, 41, 77, 100, 120])
-    found = truth.effects(
-        captioner, prompts, targets, units=units, batch_size=2, n_steps=3, generator=torch.Generator().manual_seed(0)
-    )
-    return prompts, targets, found
+@pytest.fixture
+def measured(captioner, sweep):
+    rows = [{"image": 0, "noun": "a", "token": 7, "before": [3]}, {"image": 1, "noun": "b", "token": 9, "before": []}]
+    targets = pd.DataFrame([*rows, {"image": 2, "noun": "c", "token": 11, "before": [5]}])
+    units, generator = torch.tensor([0, 5, 40, 41, 77, 100, 120]), torch.Generator().manual_seed(0)
+    given = {"units": units, "batch_size": 2, "n_steps": 3, "generator": generator, "sweep": sweep}
+    found = truth.effects(captioner, Pictures(replicas.images(3)), targets, **given)
+    return captioner.image_prompts(replicas.images(3)), survey.targets_of(targets), found
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 Folders are FOLDER/SPLIT/CLASS/*.JPEG, as ImageNet's training images, and both splits of Imagenette, are kept.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,25 @@ from mmn_utils.untrusted import inside, read_image
 
 ENDINGS = {".jpeg", ".jpg", ".png"}
 Reader = Callable[[], Image.Image]
+
+
+class Pictures:
+    """Images from anywhere, numbered from 0, where scenes could stand."""
+
+    def __init__(self, images: Sequence[Image.Image]) -> None:
+        self.images = list(images)
+
+    def image(self, number: int) -> Image.Image:
+        """One of them."""
+        return self.images[number]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the key of a sweep over these images says of them: a digest of all pixels."""
+        seen = hashlib.sha256()
+        for image in self.images:
+            seen.update(f"{image.mode} {image.size} ".encode() + image.tobytes())
+        return {"pixels": seen.hexdigest()}
 
 
 def alone(annotated: CocoScenes) -> dict[str, list[int]]:

@@ -69,6 +69,11 @@ class CocoScenes:
         }
         """The family of every category, COCO's "supercategory" (`animal`); the category itself where there is none."""
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the key of a sweep over these scenes says of them."""
+        return {"folder": self.folder.name, "split": self.split, "n": len(self)}
+
     def __reduce__(self) -> tuple[type, tuple[Path, str]]:
         """As its folder and split: another process reads the annotations itself."""
         return type(self), (self.folder.absolute(), self.split)
