@@ -124,6 +124,11 @@ def formulas(
 ) -> dict[str, dict]:
     """The whole search once, with its memory; then samples of neurons beside the bare products and the loop.
 
+    `vs_bare_products` is the target, at most 2: the dense products of masks and concepts that every round needs.
+    `vs_bare_sums` is a harder peer: sums over the true entries alone, of masks that lie ready. What the search does
+    beyond them is to turn its masks round, to choose ten of 120,000 extensions a neuron and round, and, once for all
+    neurons, to pack the concepts.
+
     sample: neurons that are compared with the bare products, a multiple of 64.
     """
     text, premises, hypotheses = sentence_pairs(n_pairs)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from mmn_utils.nli_concepts import pair_concepts, truth_of, wordnet_signs
 from mmn_utils.wordnet import WordNet, extract
 
 DEBIAN = Path("/usr/share/wordnet")
-SNLI = Path(__file__).parents[2] / "shared" / "data" / "snli_1.0_dev.tok"
+SNLI = Path(os.environ.get("MMN_SNLI_DEV") or Path(__file__).parents[2] / "shared" / "data") / "snli_1.0_dev.tok"
 
 PREMISES, HYPOTHESES = (
     [text.split() for text in texts]
@@ -189,7 +190,9 @@ def test_wordnet_3_itself():
     assert net.base_forms("women", "noun") == ["woman"] and net.base_forms("running", "verb") == ["run"]
 
 
-@pytest.mark.skipif(not SNLI.is_file(), reason="SNLI's text is absent; lifted by: ../shared/data/snli_1.0_dev.tok")
+@pytest.mark.skipif(
+    not SNLI.is_file(), reason="SNLI's text is absent; lifted by: MMN_SNLI_DEV=FOLDER with snli_1.0_dev.tok"
+)
 def test_counts_in_snlis_own_text():
     lines = [line.split() for line in SNLI.read_text().splitlines()]
     found = pair_concepts(lines[::2], lines[1::2])
