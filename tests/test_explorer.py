@@ -262,3 +262,18 @@ def test_mentions_are_read_from_the_chapters_before(tmp_path):
     assert found == {"lm/L0/N7": ["03_some"], "nli/N2": ["03_some"]}
     assert chapters == {"03_some": {"title": "Some", "href": "notebooks/03_some.html"}}
     assert links.newest_run(tmp_path) is None  # no engine ran them
+
+
+def test_only_a_unit_whose_words_name_what_excites_it_is_well_explained():
+    def unit(name, tokens, interpretable, z):
+        return {
+            "address": name,
+            "attribution": {"mean": 1.0},
+            "interpretable": interpretable,
+            "tokens": {"positive": tokens},
+            "categories": [("cat", z), ("dog", 0.1)],
+        }
+
+    units = [unit("a", [" cat"], False, 3.0), unit("b", [" Cat"], True, 1.0), unit("c", [" cow"], True, 2.0)]
+    chosen = {choice["kind"]: choice["address"] for choice in language_model.pick(units)}
+    assert chosen["well explained"] == "b" and chosen["badly explained"] == "a"

@@ -28,7 +28,7 @@ SHARD = 32
 """Neurons in a shard."""
 COLUMNS, PER_SHEET = 5, 25
 """Tiles in a row, and in all, of a sheet: small files, as a neuron's page needs some thirty tiles of many sheets."""
-TILE = 96
+TILE = 80
 """Pixels along each side of a tile, at most."""
 QUARTERS = ("strongest", "second", "third", "weakest")
 

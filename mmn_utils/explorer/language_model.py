@@ -177,11 +177,12 @@ def pick(studied: Sequence[Record]) -> list[Record]:
     """Units to look at first."""
     table = pd.DataFrame(list(studied))
     mean, words = table["attribution"].str["mean"].astype(float), table["interpretable"]
-    (first, one), (_, two) = ((table["categories"].str[k].str[0], table["categories"].str[k].str[1]) for k in (0, 1))
-    tokens = [{token.strip().lower() for token in both["positive"]} for both in table["tokens"]]
-    says_it = [name in said for name, said in zip(first, tokens, strict=True)]
+    one, two = (table["categories"].str[k].str[1].astype(float) for k in (0, 1))
+    said = [{token.strip().lower() for token in both["positive"]} for both in table["tokens"]]
+    named = [[z for name, z in own if name in s] for own, s in zip(table["categories"], said, strict=True)]
+    agree = pd.Series([max(own, default=np.nan) for own in named])
     rules = {
-        "well explained": ("the kind of object that excites it most is among its words", one.where(says_it)),
+        "well explained": ("its tokens are words, one for a kind of object that excites it", agree.where(words)),
         "busiest": ("the highest mean attribution of all units whose tokens are words", mean.where(words)),
         "badly explained": ("the highest mean attribution of all units whose tokens are no words", mean.where(~words)),
         "polysemantic": ("two kinds of object excite it, the second nearly as much", two.where(two > 0.9 * one)),

@@ -108,22 +108,15 @@ def _texts(notebook: nbformat.NotebookNode) -> Iterator[str]:
 
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx when the extension is loaded."""
-    app.connect("config-inited", _lay_out, priority=700)  # when the chapters have run, before Sphinx checks the paths
     app.connect("builder-inited", _read_addresses)
     app.connect("html-page-context", _link_neurons)
+    app.connect("build-finished", _lay_out)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _site(app: Any) -> Path:
     profile = profiles.read(os.environ.get("MMN_PROFILE") or app.config.mmn_profile).name
     return Path(app.srcdir).parent / "results" / profile / CHAPTER / SITE
-
-
-def _lay_out(app: Any, config: Any) -> None:
-    """Have Sphinx copy the page and its data; an earlier build's data goes first."""
-    folders = [Path(app.srcdir) / "explorer", _site(app)]
-    config.html_extra_path = [*config.html_extra_path, *(str(folder) for folder in folders if folder.is_dir())]
-    shutil.rmtree(Path(app.outdir) / DATA, ignore_errors=True)
 
 
 def _read_addresses(app: Any) -> None:
@@ -141,3 +134,14 @@ def _read_addresses(app: Any) -> None:
 def _link_neurons(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     if page.startswith("notebooks/") and app.neuron_addresses:
         context["body"] = linked(context["body"], app.neuron_addresses, context["pathto"]("explorer.html", 1))
+
+
+def _lay_out(app: Any, error: Exception | None) -> None:
+    """Put the explorer's page and its data into the site (Sphinx's own `html_extra_path` does so only when a page has
+    changed)."""
+    if error or app.builder.format != "html":
+        return
+    shutil.rmtree(Path(app.outdir) / DATA, ignore_errors=True)
+    for folder in (Path(app.srcdir) / "explorer", _site(app)):
+        if folder.is_dir():
+            shutil.copytree(folder, app.outdir, dirs_exist_ok=True)
