@@ -8,8 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from mmn_utils import plots
+
+NAMED = {"ha": "center", "va": "center", "fontsize": 9, "weight": "bold"}
+NAMED |= {"path_effects": [withStroke(linewidth=2.5, foreground="white")]}
+"""How a land's name is written on a map: with a rim, so that it stands out from any colour."""
 
 
 def stacks(panels: Mapping[str, pd.DataFrame], colours: Sequence[str]) -> Figure:
@@ -81,7 +86,7 @@ def on_map(ax: Axes, maps: np.ndarray, owner: np.ndarray, names: Sequence[str]) 
         y, x = np.nonzero(owner == k)
         colour = hsv_to_rgb((k / len(names), 1, 0.55))
         ax.contour(owner == k, levels=[0.5], colors="black", linewidths=0.8)
-        ax.text(x.mean(), y.mean(), name, ha="center", va="center", fontsize=9, weight="bold", color=colour)
+        ax.text(x.mean(), y.mean(), name, color=colour, **NAMED)
     ax.set(xticks=[], yticks=[])
     return ax
 

@@ -73,7 +73,7 @@ def doses(table: pd.DataFrame, classifiers: Sequence[str]) -> Figure:
             reach = [rows[name] - rows[f"{name}_low"], rows[f"{name}_high"] - rows[name]]
             style = {"marker": marker, "markersize": 4, "capsize": 2, "color": colour, "label": f"× {scale:g}"}
             ax.errorbar(rows.cover, rows[name], yerr=np.abs(reach), **style)
-        ax.set(xlabel="pixels changed", ylim=(-0.03, 1.03))
+        ax.set(xlabel="share of pixels changed", ylim=(-0.03, 1.03))
         ax.set_title(NAMES[name])
     axes[0, 0].set_ylabel("success")
     axes[0, -1].legend(title="size of type", fontsize=8)
