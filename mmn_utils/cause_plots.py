@@ -50,7 +50,7 @@ def curves(
     return ax
 
 
-def _apart(ax: Axes, heights: Mapping[str, float], *, least: float = 0.1) -> dict[str, float]:
+def _apart(ax: Axes, heights: Mapping[str, float], *, least: float = 0.12) -> dict[str, float]:
     """Heights for labels, at least `least` of the axis apart."""
     bottom, top = ax.get_ylim()
     gap, last, placed = least * (top - bottom), -np.inf, {}
