@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -128,11 +129,16 @@ class Chapter:
 def load(profile: Any, chapter: str, name: str) -> Any:
     """What another chapter left: a data frame for a table, a mapping for `numbers` or any JSON file.
 
+    Where the package was installed from a wheel and no book is being built, as on Colab, a chapter that has left
+    nothing yet is run first.
+
     Raises:
         FileNotFoundError: the chapter has not left it; the message names the chapter to run.
         ValueError: what it left cannot be read.
     """
     folder = folder_of(profile, chapter)
+    if not folder.is_dir() and CHAPTER_VARIABLE not in os.environ and shipped_notebook(chapter).is_file():
+        _run_first(profile, chapter)
     for path, read in ((folder / f"{name}.parquet", _read_table), (folder / f"{name}.json", read_json)):
         if path.is_file():
             sys.audit(READ_EVENT, str(path))
@@ -145,6 +151,17 @@ def load(profile: Any, chapter: str, name: str) -> Any:
         f"No result {name!r} in {folder}: chapter {chapter} makes it. "
         f"Run notebooks/{chapter}.ipynb first, with the same profile."
     )
+
+
+def shipped_notebook(chapter: str) -> Path:
+    """Where a wheel has the notebook of a chapter; a clone has no such file."""
+    return Path(__file__).with_name("notebooks") / f"{chapter}.ipynb"
+
+
+def _run_first(profile: Any, chapter: str) -> None:
+    print(f"Chapter {chapter} has not been run here: running it first, this once.", flush=True)
+    command = [sys.executable, "-m", "mmn_utils.alone", chapter, str(getattr(profile, "file", profile))]
+    subprocess.run(command, check=True)  # noqa: S603 - our own module, with a chapter that the package has
 
 
 def root() -> Path:
