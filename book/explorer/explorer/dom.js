@@ -37,3 +37,6 @@ export function number(value) {
   const text = tiny ? short.toExponential() : short.toLocaleString("en", { maximumSignificantDigits: 17 });
   return text.replace(/-/g, "−");
 }
+
+/** An activation; next to nothing is none, for the non-linearity's tails are long. */
+export const level = (value) => (Math.abs(value) < 0.005 ? "0" : number(value));

@@ -2,7 +2,7 @@
 
 import { bars, tokens } from "./bars.js";
 import { shardPath, tiles } from "./data.js";
-import { el, number } from "./dom.js";
+import { el, level, number } from "./dom.js";
 import { pictures, single } from "./pictures.js";
 
 const panel = (title, ...content) => {
@@ -21,6 +21,7 @@ export async function view(record, { part, index }) {
     panel("Formulas", ...formulas(record)),
     panel("What it says of the pair", weights(record)),
     panel("What it writes", ...written(record)),
+    panel("Words it answers", answered(record)),
     panel("Three faces", ...faces(record)),
     panel("Where it is strongest", ...strongest(record, part)),
     panel("What it wants to see", grown(record)));
@@ -38,7 +39,7 @@ function facts(record) {
     attribution && ["attribution, mean", number(attribution.mean), `place ${number(attribution.rank)} of all units; highest ${number(attribution.max)}`],
     attribution && ["among an image's best", `${number(attribution.n_top)} of ${number(attribution.n_images)}`, "images among whose 20 best units it is"],
     ablation && ["silenced: logits lost", number(ablation.mean), `place ${number(ablation.rank)}; highest ${number(ablation.max)}, ${number(ablation.n_images)} images`],
-    record.threshold !== undefined && ["fires above", number(record.threshold), "95th percentile over patches"],
+    record.threshold !== undefined && ["fires above", number(record.threshold), "95th percentile over all places of all pictures"],
     record.firing !== undefined && ["fires on", percent(record.firing), "of the pairs"],
     record.accuracy !== undefined && ["right when it fires", percent(record.accuracy), `of the pairs; ${percent(record.accuracy_overall)} of all`],
   ].filter(Boolean);
@@ -62,21 +63,22 @@ function one({ premise, hypothesis, label, guess, formula }, activation) {
   const verdict = guess === undefined ? label : guess === label ? `${label}, and guessed so` : `${label}, guessed ${guess}`;
   const holds = formula === undefined ? "" : formula ? " · the formula holds" : " · the formula does not hold";
   return el("li", {},
-    el("span", { className: "number", title: "activation", textContent: number(activation) }),
+    el("span", { className: "number", title: "activation", textContent: level(activation) }),
     el("div", {}, el("p", { textContent: premise }), el("p", {}, el("strong", { textContent: hypothesis })),
       el("p", { className: "note", textContent: verdict + holds })));
 }
 
-function written({ tokens: both, interpretable, words }) {
+function written({ tokens: both, interpretable }) {
   return [
     both && el("h3", { textContent: "tokens that it makes likelier" }),
     both && tokens(both.positive),
     both && el("h3", { textContent: "tokens that it makes less likely" }),
     both && tokens(both.negative),
     interpretable !== undefined && note(interpretable ? "Most of the likelier tokens are English words: interpretable, as the paper counts." : "Too few of the likelier tokens are English words to count as interpretable."),
-    words?.length && bars(words, { caption: "Written words that it answers most", name: "word", value: "SD" }),
   ];
 }
+
+const answered = ({ words }) => words?.length && bars(words, { caption: "Written words that excite it most, above the mean over words", name: "word", value: "SD" });
 
 function strongest({ categories, families, concepts, attribution }, part) {
   return [

@@ -1,7 +1,7 @@
 // A neuron's pictures with its maps, under one switch: mask, map or plain.
 
 import { image, tiles } from "./data.js";
-import { el, number } from "./dom.js";
+import { el, level, number } from "./dom.js";
 import { bytes, draw, enlarge, MODES, strip } from "./maps.js";
 
 const WORDS = { mask: "where it fires", map: "activation map", plain: "picture alone" };
@@ -27,9 +27,9 @@ export async function pictures(record, part) {
 
 function cell(group, n, i, { record, part, album }) {
   const canvas = el("canvas", { width: album.tile, height: album.tile, role: "img" });
-  const says = `activation ${number(group.activation[i])}`;
+  const says = `activation ${level(group.activation[i])}`;
   canvas.setAttribute("aria-label", `${album.titles[n]}; ${says}`);
-  const caption = el("figcaption", {}, el("span", { className: "number", textContent: number(group.activation[i]) }), ` ${album.titles[n]}`);
+  const caption = el("figcaption", {}, el("span", { className: "number", textContent: level(group.activation[i]) }), ` ${album.titles[n]}`);
   const large = group.maps && record.scale ? enlarged(group, i, part.grid, album.tile) : null;
   const paint = async () => {
     const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -73,10 +73,10 @@ function tools(record, redraw) {
 /** What the brightness or the colours mean; the scale is one for all pictures of the neuron. */
 function explain({ scale: [low, high], threshold }) {
   if (mode === "plain") return ["the pictures as the model saw them"];
-  if (mode === "mask") return [`bright: activation above ${number(threshold)}, the 95th percentile over all patches of all pictures; the rest is dimmed`];
+  if (mode === "mask") return [`bright: activation above ${level(threshold)}, the 95th percentile over all places of all pictures; the rest is dimmed`];
   const colours = el("canvas", { "aria-hidden": "true" });
   strip(colours);
-  return [el("span", { className: "number", textContent: number(low) }), colours, el("span", { className: "number", textContent: number(high) }), "activation, one scale for all pictures of this neuron"];
+  return [el("span", { className: "number", textContent: level(low) }), colours, el("span", { className: "number", textContent: level(high) }), "activation, one scale for all pictures of this neuron"];
 }
 
 /** Goes to the next of mask, map and plain. */
