@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -277,3 +278,24 @@ def test_only_a_unit_whose_words_name_what_excites_it_is_well_explained():
     units = [unit("a", [" cat"], False, 3.0), unit("b", [" Cat"], True, 1.0), unit("c", [" cow"], True, 2.0)]
     chosen = {choice["kind"]: choice["address"] for choice in language_model.pick(units)}
     assert chosen["well explained"] == "b" and chosen["badly explained"] == "a"
+
+
+def test_page_and_data_are_laid_out_and_old_data_goes(part, tmp_path, monkeypatch):
+    monkeypatch.delenv("MMN_PROFILE", raising=False)
+    site = tmp_path / "book/_build/html"
+    app = SimpleNamespace(
+        srcdir=tmp_path / "book", outdir=site, builder=SimpleNamespace(format="html"), config=SimpleNamespace()
+    )
+    app.config.mmn_profile = "miniature"
+    explorer.write(tmp_path / "results/miniature" / links.CHAPTER / links.SITE / links.DATA, [part], {})
+    for path in (tmp_path / "book/explorer/explorer.html", site / links.DATA / "old.json"):
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+    links._lay_out(app, ValueError("the build failed"))
+    assert not (site / "explorer.html").exists() and (site / links.DATA / "old.json").exists()
+    links._lay_out(app, None)
+    assert (site / "explorer.html").exists() and not (site / links.DATA / "old.json").exists()
+    links._read_addresses(app)
+    assert app.neuron_addresses == set(part.records)
+    shards = {explorer.shard_of("lm", int(a.split("/N")[1]), int(a.split("/")[1][1:])) for a in app.neuron_addresses}
+    assert all((site / links.DATA / shard).is_file() for shard in shards)
