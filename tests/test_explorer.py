@@ -17,6 +17,7 @@ from PIL import Image
 from mmn_utils import explorer
 from mmn_utils.explorer import clip, language_model, links, pairs
 from mmn_utils.profiles import ProfileError
+from mmn_utils.results import Chapter
 from mmn_utils.untrusted import read_json
 
 HOSTILE = "<script>alert(1)</script>"
@@ -121,6 +122,15 @@ def test_a_part_without_results_is_left_out_with_the_reason(part):
 
     parts, left_out = explorer.gather({"lm": lambda: part, "clip": missing})
     assert parts == [part] and left_out == [{"part": "clip", "why": "data.stream is not there"}]
+
+
+def test_a_table_that_is_not_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMN_ROOT", str(tmp_path))
+    monkeypatch.delenv("MMN_RESULTS", raising=False)
+    monkeypatch.delenv("MMN_CHAPTER", raising=False)
+    assert explorer.left("tiny", "12_words", "answers") is None
+    kept = Chapter("tiny", "12_words").table(pd.DataFrame({"a": [1]}), "answers")
+    assert explorer.left("tiny", "12_words", "answers").equals(kept)
 
 
 # --- examples --------------------------------------------------------------------------------------------------------

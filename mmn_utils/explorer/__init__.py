@@ -123,11 +123,9 @@ def gather(makers: Mapping[str, Callable[[], Part]]) -> tuple[list[Part], list[R
 
 
 def left(settings: Profile, chapter: str, name: str) -> pd.DataFrame | None:
-    """A table that another chapter left, or None where it has not."""
-    try:
-        return results.load(settings, chapter, name)
-    except FileNotFoundError:
-        return None
+    """A table that another chapter left, or None where it has not; nothing is run to make it."""
+    there = (results.folder_of(settings, chapter) / f"{name}.parquet").is_file()
+    return results.load(settings, chapter, name) if there else None
 
 
 # --- examples of a neuron --------------------------------------------------------------------------------------------

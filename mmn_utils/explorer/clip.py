@@ -19,7 +19,7 @@ DEFINITIONS = {
     "families": "Shares of its 20 strongest pictures by the family of their main concept.",
     "words": "Written words that it answers most, in standard deviations over words from their mean (chapter 12).",
     "visualisation": "An image grown from noise to excite the neuron (chapter 10), and the answer to it in standard "
-    "deviations over pictures.",
+    "deviations over pictures, from zero.",
     "threshold": "The neuron's quantile over all places of all pictures shown here.",
 }
 

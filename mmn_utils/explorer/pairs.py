@@ -32,7 +32,7 @@ def part(settings: Profile, *, seed: int) -> Part:
     for unit in range(acts.shape[1]):
         cards = formula_cards(found[unit])
         record = {"address": address_of("nli", unit), "name": f"NLI N{unit}", "formulas": cards}
-        record |= {"label": cards[-1]["formula"] if cards else "fires too seldom for a formula"}
+        record |= {"label": cards[:2][-1]["formula"] if cards else "fires too seldom for a formula"}
         record |= {"firing": fires[:, unit].mean(), "accuracy": accuracy[unit], "accuracy_overall": right.mean()}
         record |= {"weights": weights[str(unit)].to_dict()}
         record |= {"examples": pair_examples(pairs, acts[str(unit)].to_numpy(), seed=[seed, unit])}
