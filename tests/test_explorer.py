@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmn_utils import explorer
+from mmn_utils import chapters, explorer
 from mmn_utils.explorer import clip, language_model, links, pairs
 from mmn_utils.profiles import ProfileError
 from mmn_utils.results import Chapter
@@ -269,9 +269,9 @@ def test_mentions_are_read_from_the_chapters_before(tmp_path):
         path = tmp_path / name / "executed.ipynb"
         path.parent.mkdir()
         nbformat.write(v4.new_notebook(cells=cells), path)
-    found, chapters = links.mentions(tmp_path)
+    found, told = links.mentions(tmp_path)
     assert found == {"lm/L0/N7": ["03_some"], "nli/N2": ["03_some"]}
-    assert chapters == {"03_some": {"title": "Some", "href": "notebooks/03_some.html"}}
+    assert told == {"03_some": {"title": "Some", "href": "notebooks/03_some.html"}}
     assert links.newest_run(tmp_path) is None  # no engine ran them
 
 
@@ -309,3 +309,9 @@ def test_page_and_data_are_laid_out_and_old_data_goes(part, tmp_path, monkeypatc
     assert app.neuron_addresses == set(part.records)
     shards = {explorer.shard_of("lm", int(a.split("/N")[1]), int(a.split("/")[1][1:])) for a in app.neuron_addresses}
     assert all((site / links.DATA / shard).is_file() for shard in shards)
+
+
+def test_the_chapters_that_mentions_reads_have_run_before_it():
+    names = chapters.find(Path(__file__).parents[1])
+    own = names.index(links.CHAPTER)
+    assert all((name < links.CHAPTER) == (place < own) for place, name in enumerate(names) if place != own)
