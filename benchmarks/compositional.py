@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import embedding_bag
 
 from benchmarks.timing import compared, interleaved, seconds
-from mmn_utils.compositional import search
+from mmn_utils.compositional import ROWS_AT_ONCE, SPARSE_ROWS_AT_ONCE, search
 from mmn_utils.formulas import Explanation
 from mmn_utils.nli_concepts import pair_concepts
 
@@ -96,15 +96,18 @@ def as_loop(own: Explanation) -> list[tuple[float, tuple]]:
 
 
 def bare(truth: np.ndarray, n_neurons: int) -> dict[str, object]:
-    """The products that the search needs and nothing else: of dense matrices, and as sums over what is true."""
-    rows = torch.rand(2 * BEAM * 64, len(truth), generator=torch.Generator().manual_seed(2)).lt(0.2).float()
-    dense, columns = torch.from_numpy(truth).float(), rows.T.contiguous()
+    """The products that the search needs and nothing else: of dense matrices, and as sums over what is true.
+
+    Both in blocks of as many masks as the search takes at once.
+    """
+    rows = torch.rand(ROWS_AT_ONCE, len(truth), generator=torch.Generator().manual_seed(2)).lt(0.2).float()
+    dense, columns = torch.from_numpy(truth).float(), rows[:SPARSE_ROWS_AT_ONCE].T.contiguous()
     leaves, cases = (torch.from_numpy(x.copy()) for x in truth.T.nonzero())
     starts = torch.searchsorted(leaves, torch.arange(truth.shape[1]))
-    rounds = range((LENGTH - 1) * n_neurons // 64)
+    n_masks = 2 * BEAM * (LENGTH - 1) * n_neurons
     return {
-        "products": lambda: [rows @ dense for _ in rounds],
-        "sums": lambda: [embedding_bag(cases, columns, starts, mode="sum") for _ in rounds],
+        "products": lambda: [rows @ dense for _ in range(n_masks // len(rows))],
+        "sums": lambda: [embedding_bag(cases, columns, starts, mode="sum") for _ in range(n_masks // columns.shape[1])],
     }
 
 

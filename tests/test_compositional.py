@@ -111,12 +111,14 @@ def test_cases_and_neurons_in_blocks_give_the_same(monkeypatch, sparse):
     concepts, fires = generator.random((101, 12)) < 0.2, generator.random((101, 7)) < 0.3
     whole = search(fires, concepts, max_length=4)
     monkeypatch.setattr(compositional, "CASES_AT_ONCE", 24)
-    monkeypatch.setattr(compositional, "ROWS_AT_ONCE", 40)
+    monkeypatch.setattr(compositional, "SPARSE_ROWS_AT_ONCE" if sparse else "ROWS_AT_ONCE", 40)
     monkeypatch.setattr(compositional, "SPARSE", sparse)
     assert search(fires, concepts, max_length=4) == whole
     table = Concepts(concepts)
     assert table.sparse == (sparse == 2) and len(table.starts) == 5
     assert (table.count(pack(fires)) == fires.T.astype(int) @ concepts).all()
+    for start in table.starts:
+        assert (table._columns(table.bits, start).numpy() == concepts[start : start + 24]).all()
 
 
 @pytest.mark.parametrize("name, n_beams", [("random_sparse", 90), ("snli_small", 60)])
