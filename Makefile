@@ -4,16 +4,22 @@ PROFILE ?= miniature
 VENV    ?= .venv
 # Where to take torch from, if not from the default index, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+CHROMIUM ?= chromium
 BIN  := $(VENV)/bin
 # The peer of feature visualisation, with the two packages that it imports: it names more, and only old ones.
 LUCENT = torch-lucent==0.1.8 kornia==0.4.1 decorator==5.3.1
 TORCH = $(shell sed -n '/^torch==/p' constraints.txt)
 SHELL := /bin/bash
 
-.PHONY: book test pages benchmark train lint wheel address clean help
+.PHONY: book pdf test pages benchmark train lint wheel address clean help
 
 book: $(VENV)/.book  ## run the chapters that changed and print the book
 	MMN_PROFILE=$(PROFILE) $(BIN)/jupyter-book build book
+
+pdf: book  ## the whole book as book/_build/book.pdf, printed by headless Chromium
+	MMN_PROFILE=$(PROFILE) $(BIN)/jupyter-book build book --builder singlehtml
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --virtual-time-budget=60000 --no-pdf-header-footer \
+		--print-to-pdf=book/_build/book.pdf "file://$(CURDIR)/book/_build/singlehtml/index.html"
 
 test: $(VENV)/.test  ## the test suite, without the browser; PROFILE=paper: also what published weights must say
 	MMN_TEST_PROFILE=$(PROFILE) $(BIN)/python -m pytest -q --ignore=tests/pages $(PYTEST_ARGS)
