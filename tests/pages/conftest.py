@@ -3,6 +3,7 @@
 `MMN_REQUIRE_PAGES=1` turns a skip into a failure.
 """
 
+import json
 import os
 import shutil
 import threading
@@ -57,3 +58,10 @@ def browser(site):
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def picked(site):
+    """The address of the first hand-picked neuron of a part, as it stands after explorer.html."""
+    picks = json.loads((HTML / "explorer/data/index.json").read_text())["picked"]
+    return lambda part: next(f"#/{pick['address']}" for pick in picks if pick["address"].startswith(f"{part}/"))

@@ -1,5 +1,6 @@
 """Every page of the built book, in a browser: wide and phone, light and dark."""
 
+import json
 import re
 from urllib.parse import unquote, urlsplit
 
@@ -109,8 +110,8 @@ def test_pictures_are_told_and_outputs_are_clean(opened, page_name):
 
 def test_formulas_are_set(opened, page_name):
     page = opened(page_name)
-    formulas = page.locator("article .math").count()
-    page.wait_for_function(f"document.querySelectorAll('article .math mjx-container').length >= {formulas}")
+    if formulas := page.locator("article .math").count():
+        page.locator("article .math mjx-container").nth(formulas - 1).wait_for(state="attached")
 
 
 def test_links_within_the_book_lead_somewhere(site, opened, page_name):
@@ -120,8 +121,19 @@ def test_links_within_the_book_lead_somewhere(site, opened, page_name):
         target = target / "index.html" if target.is_dir() else target
         assert target.exists(), link
         fragment = unquote(urlsplit(link).fragment)
-        if fragment and target.suffix == ".html":
+        if target.name == "explorer.html" and fragment.startswith("/"):
+            assert names_a_neuron(fragment[1:]), link
+        elif fragment and target.suffix == ".html":
             assert f'id="{fragment}"' in target.read_text(), link
+
+
+def names_a_neuron(fragment):
+    """Whether the explorer has the neuron of an address such as lm/L4/N217; a list (`?part=lm`) names none."""
+    if not fragment or fragment.startswith("?"):
+        return True
+    part, *layer, unit = fragment.split("/")
+    labels = json.loads((HTML / "explorer/data/index.json").read_text())["labels"][part]
+    return int(unit[1:]) < len(labels[int(layer[0][1:]) if layer else 0])
 
 
 def test_launch_buttons_open_the_source_notebook(opened, chapter):

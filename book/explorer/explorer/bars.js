@@ -18,17 +18,29 @@ function track(value, [low, high], rule) {
 export function bars(rows, { caption, name, value, range, rule }) {
   const values = rows.map(([, v]) => v);
   const ends = range ?? [Math.min(0, ...values), Math.max(0, ...values)];
-  const heads = el("tr", {}, ...[name, value].map((text) => el("th", { scope: "col", textContent: text })), el("td", { "aria-hidden": "true" }));
+  const heads = el(
+    "tr",
+    {},
+    ...[name, value].map((text) => el("th", { scope: "col", textContent: text })),
+    el("td", { "aria-hidden": "true" }),
+  );
   const body = rows.map(([label, v]) =>
-    el("tr", {},
+    el(
+      "tr",
+      {},
       el("th", { scope: "row", textContent: label }),
       el("td", { className: "number", textContent: number(v) }),
-      el("td", { className: "bar" }, v === null ? null : track(v, ends, rule))),
+      el("td", { className: "bar" }, v === null ? null : track(v, ends, rule)),
+    ),
   );
   return el("table", {}, el("caption", { textContent: caption }), el("thead", {}, heads), el("tbody", {}, ...body));
 }
 
 /** Tokens in order, each set apart and with what cannot be seen made visible. */
 export function tokens(list) {
-  return el("p", { className: "tokens" }, ...list.flatMap((token) => [el("span", { className: "token", textContent: visible(token) }), " "]));
+  return el(
+    "p",
+    { className: "tokens" },
+    ...list.flatMap((token) => [el("span", { className: "token", textContent: visible(token) }), " "]),
+  );
 }

@@ -20,7 +20,9 @@ async function start() {
     const index = await json("index.json");
     const neurons = list(index);
     state = { index, neurons, byAddress: new Map(neurons.map((neuron) => [neuron.address, neuron])) };
-    state.index.parts.forEach((part) => fields.part.append(el("option", { value: part.part, textContent: part.title })));
+    state.index.parts.forEach((part) =>
+      fields.part.append(el("option", { value: part.part, textContent: part.title })),
+    );
     await show();
   } catch (error) {
     complain(error, start);
@@ -50,27 +52,56 @@ async function draw(asked) {
   const part = state.index.parts.find(({ part: name }) => name === neuron.part);
   const found = await record(neuron, state.index.shard_size);
   const node = found ? await view(found, { part, index: state.index }) : unstudied();
-  return { node: el("article", {}, title(neuron, part), node), title: `${neuron.name}${neuron.label && ` · ${neuron.label}`}`, neuron };
+  return {
+    node: el("article", {}, title(neuron, part), node),
+    title: `${neuron.name}${neuron.label && ` · ${neuron.label}`}`,
+    neuron,
+  };
 }
 
 function drawSearch(asked) {
   if (!Object.values(asked).some(Boolean)) return { node: front(state), title: "" };
   const outcome = find(state.neurons, asked);
-  return { node: results(outcome, { search: asked, everywhere: searchLink({ ...asked, all: "1" }) }), title: heading(outcome.found.length, asked) };
+  return {
+    node: results(outcome, { search: asked, everywhere: searchLink({ ...asked, all: "1" }) }),
+    title: heading(outcome.found.length, asked),
+  };
 }
 
 function title(neuron, part) {
   const among = filtered();
   const place = among.indexOf(neuron);
-  const where = place < 0 ? "" : `${number(place + 1)} of ${number(among.length)} ${search.q ? `found for “${search.q}”` : search.all ? "neurons" : "with examples"}`;
+  const selection = search.q ? `found for “${search.q}”` : search.all ? "neurons" : "with examples";
+  const where = place < 0 ? "" : `${number(place + 1)} of ${number(among.length)} ${selection}`;
   const layer = neuron.layer === null ? "" : `, layer ${neuron.layer}`;
   const picks = state.index.picked.filter(({ address }) => address === neuron.address);
-  return el("header", {},
-    el("p", { className: "trail note" }, el("a", { href: searchLink({ part: neuron.part, layer: neuron.layer ?? "" }), textContent: `${part.title}${layer}` }), where && ` · ${where}`),
-    el("div", { className: "title" }, el("h1", { textContent: neuron.name }),
-      el("nav", { className: "steps", "aria-label": "Neurons" }, button("previous", "← Previous", () => step(-1)), button("random", "Random", jump), button("next", "Next →", () => step(1)))),
+  return el(
+    "header",
+    {},
+    el(
+      "p",
+      { className: "trail note" },
+      el("a", {
+        href: searchLink({ part: neuron.part, layer: neuron.layer ?? "" }),
+        textContent: `${part.title}${layer}`,
+      }),
+      where && ` · ${where}`,
+    ),
+    el(
+      "div",
+      { className: "title" },
+      el("h1", { textContent: neuron.name }),
+      el(
+        "nav",
+        { className: "steps", "aria-label": "Neurons" },
+        button("previous", "← Previous", () => step(-1)),
+        button("random", "Random", jump),
+        button("next", "Next →", () => step(1)),
+      ),
+    ),
     el("p", { className: "lead", textContent: neuron.label || "No name fits." }),
-    ...picks.map(({ kind, why }) => el("p", {}, el("span", { className: "badge", textContent: kind }), ` ${why}`)));
+    ...picks.map(({ kind, why }) => el("p", {}, el("span", { className: "badge", textContent: kind }), ` ${why}`)),
+  );
 }
 
 function button(id, text, act) {
@@ -89,7 +120,8 @@ function place(node, text, { moved, neuron }) {
   if (!moved) return;
   const again = held && document.activeElement?.id !== held ? at(held) : null;
   if (again) again.focus({ preventScroll: true });
-  else if (!document.activeElement || document.activeElement === document.body) at("content").focus({ preventScroll: true });
+  else if (!document.activeElement || document.activeElement === document.body)
+    at("content").focus({ preventScroll: true });
   if (!again) scrollTo({ top: 0, behavior: "instant" });
 }
 
@@ -101,10 +133,13 @@ function complain(error, again) {
 
 /** Shows in the fields what is looked for. */
 function fill() {
-  for (const [name, field] of Object.entries(fields)) if (field !== document.activeElement) field.value = search[name] ?? "";
+  for (const [name, field] of Object.entries(fields))
+    if (field !== document.activeElement) field.value = search[name] ?? "";
   const layers = state.index.parts.find(({ part }) => part === fields.part.value)?.layers ?? null;
   fields.layer.hidden = layers === null;
-  const options = Array.from({ length: layers ?? 0 }, (_, layer) => el("option", { value: String(layer), textContent: `layer ${layer}` }));
+  const options = Array.from({ length: layers ?? 0 }, (_, layer) =>
+    el("option", { value: String(layer), textContent: `layer ${layer}` }),
+  );
   fields.layer.replaceChildren(el("option", { value: "", textContent: "all layers" }), ...options);
   fields.layer.value = search.layer ?? "";
 }
@@ -131,9 +166,14 @@ function step(by) {
 
 const jump = () => state && go(random(filtered(), current()));
 
-/** A search typed or chosen: the first sign opens a new address, the next ones change it, so that "back" leaves it whole. */
+/** A search typed or chosen: the first sign makes an address, the next ones change it: "back" leaves them all. */
 function look() {
-  const asked = { q: fields.q.value, part: fields.part.value, layer: fields.part.value === (search.part ?? "") ? fields.layer.value : "", all: fields.all.value };
+  const asked = {
+    q: fields.q.value,
+    part: fields.part.value,
+    layer: fields.part.value === (search.part ?? "") ? fields.layer.value : "",
+    all: fields.all.value,
+  };
   const target = searchLink(asked);
   if (route(location.hash).search && location.hash.includes("?")) {
     history.replaceState(null, "", target);
@@ -156,7 +196,14 @@ function leave() {
   else if (current()) location.hash = searchLink(search);
 }
 
-const KEYS = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), r: jump, m: nextMode, "/": () => fields.q.select(), "?": () => at("help").showModal() };
+const KEYS = {
+  ArrowLeft: () => step(-1),
+  ArrowRight: () => step(1),
+  r: jump,
+  m: nextMode,
+  "/": () => fields.q.select(),
+  "?": () => at("help").showModal(),
+};
 
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || at("help").open) return;

@@ -6,7 +6,15 @@ export const MODES = ["mask", "map", "plain"];
 
 // Inferno at nine places, dark to bright in even steps, as in the chapters.
 const INFERNO = [
-  [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
+  [0, 0, 4],
+  [31, 12, 72],
+  [85, 15, 109],
+  [136, 34, 106],
+  [186, 54, 85],
+  [227, 89, 51],
+  [249, 140, 10],
+  [249, 201, 50],
+  [252, 255, 164],
 ];
 
 /** Bytes of all maps, from base64. */

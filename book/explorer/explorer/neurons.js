@@ -17,18 +17,22 @@ function describe({ part }, layer, unit, label, studied) {
   return { part, layer, unit, label, name, address: format({ part, layer, unit }), studied: studied.has(unit) };
 }
 
-/** Neurons that fit, those with examples first when words are looked for, and how many were left out for having none. */
+/** Neurons that fit, best first when words are looked for, and how many were left out for having no examples. */
 export function find(neurons, { q = "", part = "", layer = "", all = "" }) {
   const inPart = neurons.filter(
     (neuron) => (!part || neuron.part === part) && (layer === "" || neuron.layer === Number(layer)),
   );
   if (!q.trim()) return split(inPart, all);
   const meant = guess(q);
-  if (meant && (!meant.part || neurons.some((neuron) => neuron.part === meant.part))) return { found: order(inPart.filter((neuron) => fits(neuron, meant))), without: 0 };
+  if (meant && (!meant.part || neurons.some((neuron) => neuron.part === meant.part)))
+    return { found: order(inPart.filter((neuron) => fits(neuron, meant))), without: 0 };
   const words = q.toLowerCase().split(/\s+/).filter(Boolean);
   const scored = inPart.map((neuron) => [score(neuron.label.toLowerCase(), words), neuron]).filter(([s]) => s > 0);
   scored.sort(([a], [b]) => b - a);
-  return split(scored.map(([, neuron]) => neuron), all);
+  return split(
+    scored.map(([, neuron]) => neuron),
+    all,
+  );
 }
 
 const fits = (neuron, meant) => Object.entries(meant).every(([key, value]) => neuron[key] === value);

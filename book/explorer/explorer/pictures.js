@@ -10,7 +10,9 @@ let mode = MODES[0]; // kept from neuron to neuron
 /** The panel of a record's pictures, drawn when their sheets arrive. */
 export async function pictures(record, part) {
   const album = await tiles(part.pictures);
-  const cells = record.examples.flatMap((group) => group.picture.map((n, i) => cell(group, n, i, { record, part, album })));
+  const cells = record.examples.flatMap((group) =>
+    group.picture.map((n, i) => cell(group, n, i, { record, part, album })),
+  );
   const lost = el("p", { className: "notice", role: "alert", hidden: true });
   const redraw = () =>
     Promise.all(cells.map((one) => one.draw())).catch((error) => {
@@ -19,7 +21,12 @@ export async function pictures(record, part) {
   const groups = record.examples.map((group) => {
     const own = cells.filter((one) => one.group === group).map((one) => one.node);
     const long = own.length > 4 ? "long" : ""; // two short groups stand side by side
-    return el("section", { className: long }, el("h3", { textContent: group.title }), el("ul", { className: "pictures" }, ...own));
+    return el(
+      "section",
+      { className: long },
+      el("h3", { textContent: group.title }),
+      el("ul", { className: "pictures" }, ...own),
+    );
   });
   redraw();
   return el("div", {}, tools(record, redraw), lost, el("div", { className: "groups" }, ...groups));
@@ -29,7 +36,12 @@ function cell(group, n, i, { record, part, album }) {
   const canvas = el("canvas", { width: album.tile, height: album.tile, role: "img" });
   const says = `activation ${level(group.activation[i])}`;
   canvas.setAttribute("aria-label", `${album.titles[n]}; ${says}`);
-  const caption = el("figcaption", {}, el("span", { className: "number", textContent: level(group.activation[i]) }), ` ${album.titles[n]}`);
+  const caption = el(
+    "figcaption",
+    {},
+    el("span", { className: "number", textContent: level(group.activation[i]) }),
+    ` ${album.titles[n]}`,
+  );
   const large = group.maps && record.scale ? enlarged(group, i, part.grid, album.tile) : null;
   const paint = async () => {
     const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -67,16 +79,30 @@ function tools(record, redraw) {
     }),
   );
   show();
-  return el("div", { className: "bar-of-tools" }, el("div", { role: "group", className: "steps", "aria-label": "Show on the pictures" }, ...buttons), legend);
+  return el(
+    "div",
+    { className: "bar-of-tools" },
+    el("div", { role: "group", className: "steps", "aria-label": "Show on the pictures" }, ...buttons),
+    legend,
+  );
 }
 
 /** What the brightness or the colours mean; the scale is one for all pictures of the neuron. */
 function explain({ scale: [low, high], threshold }) {
   if (mode === "plain") return ["the pictures as the model saw them"];
-  if (mode === "mask") return [`bright: activation above ${level(threshold)}, the 95th percentile over all places of all pictures; the rest is dimmed`];
+  if (mode === "mask")
+    return [
+      `bright: activation above ${level(threshold)}, the 95th percentile over all places of all pictures; ` +
+        "the rest is dimmed",
+    ];
   const colours = el("canvas", { "aria-hidden": "true" });
   strip(colours);
-  return [el("span", { className: "number", textContent: level(low) }), colours, el("span", { className: "number", textContent: level(high) }), "activation, one scale for all pictures of this neuron"];
+  return [
+    el("span", { className: "number", textContent: level(low) }),
+    colours,
+    el("span", { className: "number", textContent: level(high) }),
+    "activation, one scale for all pictures of this neuron",
+  ];
 }
 
 /** Goes to the next of mask, map and plain. */
