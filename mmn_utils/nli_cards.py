@@ -72,7 +72,7 @@ def entropy(counts: np.ndarray) -> float:
 
 def iou_against_length(ax: Axes, series: dict[str, list[Estimate]]) -> Axes:
     """Mean IoU of the neurons' best formulas against the longest formula allowed, a line with intervals a model."""
-    for (name, values), style in zip(series.items(), ("o-", "s--", "^:"), strict=False):
+    for (name, values), style in zip(series.items(), ("o-", "s--", "^:", "d-."), strict=False):
         lengths = np.arange(1, len(values) + 1)
         ax.plot(lengths, [v.value for v in values], style, label=name)
         ax.fill_between(lengths, [v.low for v in values], [v.high for v in values], alpha=0.2, linewidth=0)
