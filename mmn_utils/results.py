@@ -120,10 +120,11 @@ class Chapter:
                 raise ValueError(f"number {key}: {field} is {number!r:.80}, a finite number was expected")
         if record["value"] is None or (record["low"] is None) != (record["high"] is None):
             raise ValueError(f"number {key}: a value is needed, and both low and high or neither; found {record}")
-        if record["low"] is not None and not record["low"] <= record["value"] <= record["high"]:
-            raise ValueError(
-                f"number {key}: {record['value']} is outside its interval {record['low']} to {record['high']}"
-            )
+        value, low, high = (record[field] for field in ("value", "low", "high"))
+        if low is not None:
+            rounding = 1e-12 * max(abs(low), abs(high))  # the mean of equal numbers need not be that number
+            if not low - rounding <= value <= high + rounding:
+                raise ValueError(f"number {key}: {value} is outside its interval {low} to {high}")
 
 
 def load(profile: Any, chapter: str, name: str) -> Any:

@@ -15,6 +15,7 @@ import mmn_utils  # noqa: F401  (goes before open_clip, wherever torchvision was
 import json
 import os
 import time
+from itertools import product
 
 import numpy as np
 import open_clip
@@ -30,6 +31,7 @@ from transformers import BertConfig, BertForPreTraining, GPT2TokenizerFast, GPTJ
 
 from mmn_utils import profiles
 from mmn_utils.decoding import english_words
+from mmn_utils.miniature import album
 from mmn_utils.models.weights import digest
 from mmn_utils.profiles import PRESETS
 
@@ -37,6 +39,9 @@ REPOSITORY = Path(__file__).parents[1]
 CATEGORIES = {"dog": "animal", "cat": "animal", "horse": "animal", "bus": "vehicle", "train": "vehicle",
               "pizza": "food", "bowl": "kitchen", "person": "person"}  # fmt: skip
 WORDS = [*CATEGORIES, "picture", "of", *sorted(word for word in english_words() if len(word) == 3)[:600]]
+FAMILIES = ["emotion", "feeling", "persona", "region", "colour", "season", "finance", "instrument", "furniture"]
+ASKED = {"spider", "dog", "cat", "horse", "banana", "car", "heart", "apple", "laptop", "cup", "phone", "plant", "chair",
+         "hat", "camera", "book", "pizza", "shield"}  # fmt: skip
 CLASSES = ("dog=n01440764", "cat=n02102040", "bus=n02979186")
 LAYERS, WIDTH, PADDING = 4, 64, 16
 """Of the language model; rows of its embedding beyond the tokenizer."""
@@ -50,18 +55,27 @@ FEWER = {
     "07_what_they_cause": {"n_images": 16, "n_captions": 12, "n_controls": 8},
     "08_beyond_the_paper": {"n_truth": 3, "units_a_layer": 16, "n_steps": 4, "n_depth": 16, "n_fields": 40,
                             "n_hands": 12, "least_images": 1, "least_in_group": 1},
+    "09_one_neuron_three_faces": {"n_pictures": 2, "n_draws": 2, "n_stream": 200},
+    "10_seeing_what_a_neuron_wants": {"n_pictures": 2, "n_theme": 20, "n_long": 1, "n_steps": 4,
+                                      "shown_steps": [0, 2, 4]},
+    "11_families": {"n_bins": 4, "quota": 10, "n_pieces": 20},
+    "12_words": {"least_photos": 1, "places": ["region"], "n_misspelt": 10, "n_texts": 1},
+    "14_fooling_it_with_words": {"objects": ["apple", "laptop", "cup"], "labels": ["camera", "book"], "n_search": 2,
+                                 "indirect": {"$$$": "money"}, "neutral": "dog", "n_stamps": 2},
 }  # fmt: skip
 """What is asked of each chapter: as many images as a test can afford."""
 
 
-def write(folder: Path) -> Path:
-    """Models, data and `paper.yml` in `folder`; returns the profile."""
+def write(folder: Path, *, with_album: bool = False) -> Path:
+    """Models, data (with Part II's, if asked for) and `paper.yml` in `folder`; returns the profile."""
     models = folder / "models"
     for name, save in {"gptj": save_gptj, "gpt2": save_gpt2_tokenizer, "bert": save_bert, "clip": save_clip}.items():
         save(models / name)
     replicas.save_beit(models / "beit", side=6)
     save_coco(folder / "cache" / "coco")
     save_classes(folder / "cache" / "imagenette2-320")
+    if with_album:
+        save_album(folder / "cache" / "album")
     return save_profile(folder)
 
 
@@ -217,6 +231,21 @@ def _annotation(number: int, image: int, category: int, box: list[int], size: tu
     return made | {"segmentation": {"size": list(size), "counts": counts}}
 
 
+def save_album(folder: Path, n: int = 2) -> None:
+    """An album as a reader's own would be: some of the invented world's concepts, `n` pictures in each facet."""
+    entries = [e for e in album.entries() if e.family in FAMILIES or e.key in ASKED]
+    for part, split in enumerate(("train", "val", "test")):
+        records = []
+        for number, (e, facet, _) in enumerate(product(entries, album.FACETS, range(n))):
+            made = album.picture((0, part, number), e.key, facet=facet)
+            file = f"{facet}/{number:06d}.png"
+            (folder / split / facet).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(made.image).save(folder / split / file)
+            records.append({"file": file, **{name: value for name, value in vars(made).items() if name != "image"}})
+        kinds = [{**vars(e), "key": e.key, "phrase": e.phrase, "prompt": e.prompt} for e in entries]
+        (folder / split / "album.json").write_text(json.dumps({"concepts": kinds, "pictures": records}))
+
+
 def save_classes(folder: Path, n: int = 8) -> None:
     """Imagenette's folders: SPLIT/CLASS/NAME.JPEG."""
     chance = np.random.default_rng(1)
@@ -250,7 +279,7 @@ def run(name: str, profile: Path) -> None:
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     if not (place / "paper.yml").exists():
-        write(place)
+        write(place, with_album=any("09" <= name[:2] <= "14" for name in sys.argv[2:]))
     os.environ |= {"MMN_ROOT": str(place), "MPLBACKEND": "agg", "HF_HUB_OFFLINE": "1"}
     for chapter in sys.argv[2:]:
         begin = time.monotonic()

@@ -39,6 +39,10 @@ def test_the_order_of_recording_does_not_show(here):
     assert texts[0] == texts[1]
 
 
+def test_a_mean_of_equal_numbers_may_be_off_by_rounding(here):
+    results.Chapter("miniature", "01_first").number("a.b", 0.04761904761904764, low=1 / 21, high=1 / 21)
+
+
 @pytest.mark.parametrize(
     ("key", "given", "message"),
     [
