@@ -62,6 +62,6 @@ def browser(site):
 
 @pytest.fixture(scope="session")
 def picked(site):
-    """The address of the first hand-picked neuron of a part, as it stands after explorer.html."""
+    """The address of the first neuron that the front offers of a part, as it stands after explorer.html."""
     picks = json.loads((HTML / "explorer/data/index.json").read_text())["picked"]
     return lambda part: next(f"#/{pick['address']}" for pick in picks if pick["address"].startswith(f"{part}/"))

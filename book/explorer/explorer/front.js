@@ -1,4 +1,4 @@
-// What is seen without a neuron: the parts, the neurons picked by hand, and what a search finds.
+// What is seen without a neuron: the parts, neurons to begin with, and what a search finds.
 
 import { link } from "./address.js";
 import { el, number } from "./dom.js";
@@ -39,7 +39,7 @@ export function front({ index, byAddress }) {
     ...index.left_out.map(({ part, why }) =>
       el("p", { className: "notice", textContent: `${part} is left out. ${why}` }),
     ),
-    el("h2", { textContent: "Picked by hand, the failures too" }),
+    el("h2", { textContent: "Where to begin, the failures too" }),
     ...index.parts.map((part) => picked(part, index.picked, byAddress)),
     el("p", { className: "note", textContent: origin(index) }),
   );

@@ -23,10 +23,10 @@ export async function view(record, { part, index }) {
     panel("Formulas", ...formulas(record)),
     panel("What it says of the pair", weights(record)),
     panel("What it writes", ...written(record)),
+    panel("What it wants to see", grown(record)),
     panel("Words it answers", answered(record)),
     panel("Three faces", ...faces(record)),
     panel("Where it is strongest", ...strongest(record, part)),
-    panel("What it wants to see", grown(record)),
   );
   return el(
     "div",
@@ -209,7 +209,8 @@ async function wanted(visualisation) {
   const place = [(n % columns) * tile, Math.floor(n / columns) * tile];
   const label = "A picture grown from noise to raise this neuron";
   const canvas = await single(sheet, place, tile, label);
-  const answer = reached === undefined || reached === null ? "" : `; it reaches ${number(reached)} SD above the mean`;
+  const answer =
+    reached === undefined || reached === null ? "" : `; the answer to it is ${number(reached)} standard deviations`;
   return el(
     "figure",
     { className: "vision" },
