@@ -62,6 +62,7 @@ FEWER = {
     "12_words": {"least_photos": 1, "places": ["region"], "n_misspelt": 10, "n_texts": 1},
     "14_fooling_it_with_words": {"objects": ["apple", "laptop", "cup"], "labels": ["camera", "book"], "n_search": 2,
                                  "indirect": {"$$$": "money"}, "neutral": "dog", "n_stamps": 2},
+    "18_the_same_for_pixels": {"n_images": 30, "n_new": 30, "side": 12, "longest": 4, "n_longest": 4},
 }  # fmt: skip
 """What is asked of each chapter: as many images as a test can afford."""
 
