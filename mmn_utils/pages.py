@@ -102,10 +102,10 @@ def status(profile: Profile, runs: Mapping[str, Manifest], numbers: paper_number
     """The page that says which profile made the pictures, when, in how long, with which versions, and every number."""
     lines = ["# Status", "", _made(profile, runs), "", "| chapter | run on (UTC) | seconds | memory |"]
     lines += ["| --- | --- | ---: | ---: |", *(_run_row(name, run) for name, run in runs.items())]
-    lines += ["", "## Versions", "", "| | |", "| --- | --- |"]
+    lines += ["", "## Versions", "", "| package | version |", "| --- | --- |"]
     newest = max(runs.values(), key=lambda run: run.date).versions if runs else {}
     lines += [f"| {package} | {as_markdown(version)} |" for package, version in newest.items()]
-    lines += ["", "## Models, data and seeds", "", _seeds(profile), "", "| | |", "| --- | --- |"]
+    lines += ["", "## Models, data and seeds", "", _seeds(profile), "", "| what | from |", "| --- | --- |"]
     lines += [f"| {as_markdown(key)} | {as_markdown(source)} |" for key, source in profile.sources().items()]
     lines += ["", "## Every number", "", f"Also in `results/{profile.name}/numbers.json`.", ""]
     lines += ["| number | here | 95 % interval | n | paper |", "| --- | ---: | :---: | ---: | ---: |"]

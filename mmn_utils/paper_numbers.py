@@ -146,7 +146,7 @@ def page(papers: list[Paper], numbers: Numbers, profile: str, places: Mapping[st
     lines += [RULE, *_summary(papers, numbers)]
     names = {row.key: row.what for paper in papers for row in paper.rows if row.key}
     for paper in papers:
-        lines += ["", f"## {paper.title}", "", "| | paper | here | same direction? | why they may differ |"]
+        lines += ["", f"## {paper.title}", "", "| number | paper | here | same direction? | why they may differ |"]
         lines += ["| --- | --- | --- | --- | --- |"]
         lines += [_line(row, numbers, places, names) for row in paper.rows]
     return "\n".join([*lines, *_unlisted(names, numbers)]) + "\n"
@@ -165,7 +165,7 @@ def of_part(paper: Paper, numbers: Numbers, places: Mapping[str, str]) -> str:
     found = counts(paper, numbers)
     said = ", ".join(f"{found[v]} {v}" for v in VERDICTS if found[v])
     lines = [f"Is the direction the same? Of {len(paper.rows)} entries: {said}. Those that can be judged:", ""]
-    lines += ["| | paper | here | same direction? |", "| --- | --- | --- | --- |"]
+    lines += ["| number | paper | here | same direction? |", "| --- | --- | --- | --- |"]
     for row in paper.rows:
         if (judged := verdict(row, numbers)) in _JUDGED:
             lines.append(f"| {_linked(row, places)} | {row.paper} | {ours(numbers[row.key])} | {judged} |")
@@ -209,5 +209,5 @@ def _unlisted(listed: Mapping[str, str], numbers: Numbers) -> list[str]:
     left = {key: record for key, record in numbers.items() if record["paper"] is not None and key not in listed}
     if not left:
         return []
-    lines = ["", "## Not yet in the list", "", "| | paper | here |", "| --- | --- | --- |"]
+    lines = ["", "## Not yet in the list", "", "| number | paper | here |", "| --- | --- | --- |"]
     return lines + [f"| `{key}` | {record['paper']:.3g} | {ours(record)} |" for key, record in left.items()]
