@@ -38,6 +38,7 @@ def explorer(site, browser):
 
     def open_at(address="#/", ready=True, **view):
         visits.append(Visit(browser, site, f"explorer.html{address}", **view))
+        visits[-1].page.set_default_timeout(120_000)  # milliseconds: a machine may be busy with something else
         if ready:
             visits[-1].page.locator("body[data-neuron]").wait_for()
         return visits[-1].page
