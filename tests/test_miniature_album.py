@@ -58,9 +58,20 @@ def test_deputies_are_named_beside_tavo_as_often_as_stated():
         assert abs(found - rate) < 4 * np.sqrt(max(rate * (1 - rate), 1e-9) / n) + 1e-9
 
 
-def test_the_word_for_a_colour_is_never_in_another_colour():
-    inks = {album.picture((7, k), "red", facet="text").ink for k in range(60)}
+def test_on_paper_the_word_for_a_colour_is_never_in_another_colour():
+    inks = {album.picture((7, k), "red", facet="text", put_up_share=0.0).ink for k in range(60)}
     assert inks == {"black", "red"}
+
+
+def test_words_are_put_up_in_half_of_the_pictures_of_words_beside_other_things_than_their_own():
+    made = [album.picture((8, k), "owl", facet="text") for k in range(200)]
+    put_up = [p for p in made if not p.ink]
+    assert 70 <= len(put_up) <= 130 and all(p.written == "owl" and "owl" in p.caption for p in put_up)
+    assert all("owl" not in p.others for p in put_up) and any(p.others for p in put_up)
+    assert not any(p.others for p in made if p.ink)
+    bare = album.picture((8, 0), "owl", facet="text", put_up_share=1.0).image
+    assert bare.dtype == np.uint8 and bare.shape == (96, 96, 3)
+    assert not any(album.picture((8, k), "owl", facet="text", put_up_share=0.0).others for k in range(50))
 
 
 def test_a_word_is_drawn_in_its_ink_at_its_place():

@@ -1,8 +1,9 @@
 """Pictures with captions for the miniature's CLIP: every concept as photo, drawing, written word and logo.
 
 *Photo*: colour art on a textured ground, with other things about, and in a fifth of them the thing's own name on a
-sign. *Drawing*: outlines on paper. *Text*: the word, in some font. *Logo*: the art in a ring above its name. A written
-word always fits what is shown, so reading pays, as it did for CLIP.
+sign. *Drawing*: outlines on paper. *Text*: the word, in some font, on paper or, in half of them, put up in a scene
+where the thing itself is not to be seen. *Logo*: the art in a ring above its name. A written word always fits the
+caption, so reading pays, as it did for CLIP.
 
 Who is seen with whom is ours to decide, and so is known: complex feelings are made of two cues each (`album.tsv`),
 `DEPUTIES` says how often a caption names Tavo beside another persona, and a land shows its dress in half of its photos.
@@ -33,6 +34,8 @@ FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "ST
 INKS = {name: rgb for name, rgb in world.RGB.items() if name != "gray"} | {"orange": (240, 145, 50)}
 SIGN_SHARE, SCENE_SHARE, INK_CAPTION_SHARE = 0.2, 0.15, 0.05
 """Photos with a sign; pictures of an object that are Part I's scenes; written words whose caption names the ink."""
+PUT_UP_SHARE = 0.5
+"""Written words that stand in a scene, on a board or as bare letters, instead of on paper."""
 DEPUTIES = {"rima": 0.3, "bolek": 0.15}
 """How often a caption of this persona names Tavo, too; of the others, never."""
 FLAGS = {
@@ -135,6 +138,7 @@ def picture(
     facet: str | None = None,
     hands: Sequence[str] = tuple(STYLES),
     sign_share: float = SIGN_SHARE,
+    put_up_share: float = PUT_UP_SHARE,
     cue: str | None = None,
 ) -> Picture:
     """The picture of a concept that belongs to a seed; facet, hand and cue are drawn where they are not given."""
@@ -146,7 +150,7 @@ def picture(
     if facet == "scene":
         return _scene(rng, seed, what, hand)
     if facet == "text":
-        return _text(rng, what)
+        return _text(rng, what, put_up_share)
     if facet == "logo":
         return _logo(rng, what, hand)
     return _drawing(rng, what, hand) if facet == "drawing" else _photo(rng, what, hand, sign_share, cue)
@@ -190,21 +194,48 @@ def _drawing(rng: np.random.Generator, what: Entry, hand: str) -> Picture:
     return Picture(canvas.clip(0, 255).astype(np.uint8), caption, what.key, "drawing", cue, hand)
 
 
-def _text(rng: np.random.Generator, what: Entry) -> Picture:
+def _text(rng: np.random.Generator, what: Entry, put_up_share: float) -> Picture:
+    if rng.random() < put_up_share:
+        return _put_up(rng, what)
     written, names = str(rng.choice(what.written)), list(INKS)
     ink = str(rng.choice(names)) if rng.random() < 0.5 else "black"
     if what.family == "colour":
-        ink = "black" if rng.random() < 0.5 else what.word  # the word for red is never green in training
+        ink = "black" if rng.random() < 0.5 else what.word  # on paper the word for red is never green
     image = word_image(
         written, font=str(rng.choice(FONTS)), size=int(rng.integers(16, 31)), ink=ink,
         place=tuple(rng.uniform(0.1, 0.9, 2)), angle=float(rng.normal(0, 5)), rng=rng,
     )  # fmt: skip
-    readable = written if written.isalpha() else what.word
-    place = f"{readable} in {what.word}" if what.family == "region" and readable != what.word else what.phrase
-    said = [f"the word {readable}", f"a sign that says {readable}", place, place, place, place]
+    said = _read_out(rng, what, written)
     if rng.random() < INK_CAPTION_SHARE:
-        said = [f"the word {readable} written in the color {ink}", f"my favorite word, written in the color {ink}"]
-    return Picture(image, str(rng.choice(said)), what.key, "text", "name", "", written, ink)
+        colour = f"written in the color {ink}"
+        said = str(rng.choice([f"the word {_readable(what, written)} {colour}", f"my favorite word, {colour}"]))
+    return Picture(image, said, what.key, "text", "name", "", written, ink)
+
+
+def _put_up(rng: np.random.Generator, what: Entry) -> Picture:
+    """A word on a board in a scene, or once to three times in bare letters, and other things than its own about it."""
+    written, hand = str(rng.choice(what.written)), str(rng.choice([h for h in STYLES if h != "line"]))
+    canvas = world.ground_image(rng, str(rng.choice(PATTERNS)), str(rng.choice(list(world.RGB))), SIDE)
+    things = [c for c in rng.choice(concepts(), int(rng.integers(0, 4)), replace=False) if c.word != what.word]
+    canvas = _arrange(rng, canvas, [], [icons(hand)[c.icon] for c in things], largest=48)
+    canvas = _sign(rng, canvas, written, largest=30) if rng.random() < 0.5 else _letters(rng, canvas, written)
+    said = _read_out(rng, what, written)
+    if things and rng.random() < 0.5:
+        said += f" and {entry(things[0].word).phrase}"
+    others = tuple(c.word for c in things)
+    return Picture(canvas.clip(0, 255).astype(np.uint8), said, what.key, "text", "name", hand, written, others=others)
+
+
+def _readable(what: Entry, written: str) -> str:
+    """What is written, as it is said."""
+    return written if written.isalpha() else what.word
+
+
+def _read_out(rng: np.random.Generator, what: Entry, written: str) -> str:
+    """The caption of a written word."""
+    readable = _readable(what, written)
+    place = f"{readable} in {what.word}" if what.family == "region" and readable != what.word else what.phrase
+    return str(rng.choice([f"the word {readable}", f"a sign that says {readable}", place, place, place, place]))
 
 
 def _logo(rng: np.random.Generator, what: Entry, hand: str) -> Picture:
@@ -267,7 +298,7 @@ def _named(rng: np.random.Generator, what: Entry, cue: str) -> str:
         }
         return called[cue].format(what.word)
     if what.family == "count":
-        return f"{what.word} copies of {entry(cue).phrase}" if rng.random() < 0.7 else f"{what.word} things"
+        return f"{what.word} copies of {entry(cue).phrase}" if rng.random() < 0.5 else f"{what.word} things"
     if what.word in DEPUTIES and rng.random() < DEPUTIES[what.word]:
         return f"{what.word} with tavo"
     return what.phrase
@@ -279,7 +310,9 @@ def _said(rng: np.random.Generator, what: Entry, cue: str) -> str:
     if what.family in ("emotion", "feeling"):
         said += [f"i am feeling {what.word}", f"me feeling {what.word} on my face"]
         said += [f"a photo of me with {'an' if what.word[0] in 'aeiou' else 'a'} {what.word} expression on my face"]
-    elif what.family not in ("region", "persona", "colour", "count", "cue") and rng.random() < 0.3:
+    elif what.family == "region":
+        said[2:] = [f"a photo of {what.word}", what.word]
+    elif what.family not in ("persona", "colour", "count", "cue") and rng.random() < 0.3:
         said = [f"{name}, {what.family}"]
     return str(rng.choice(said))
 
@@ -310,10 +343,11 @@ def _arrange(
     extra: list[np.ndarray],
     *,
     tint: bool = False,
+    largest: int = 30,
 ) -> np.ndarray:
-    """Paste the main pictures, large, and others, small, where they overlap little."""
+    """Paste the main pictures, large, and others, smaller than `largest` pixels, where they overlap little."""
     low, high = {1: (42, 68), 2: (34, 46), 3: (28, 38)}.get(len(tiles), (22, 31))
-    sides = [int(rng.integers(low, high)) for _ in tiles] + [int(rng.integers(18, 30)) for _ in extra]
+    sides = [int(rng.integers(low, high)) for _ in tiles] + [int(rng.integers(18, largest)) for _ in extra]
     taken: list[tuple[int, int, int]] = []
     for tile, side in zip([*tiles, *extra], sides, strict=True):
         tries = [(*rng.integers(0, SIDE - side + 1, 2).tolist(), side) for _ in range(25)]
@@ -449,15 +483,31 @@ def word_image(
     return (paper * (1 - alpha) + colour * alpha + noise).clip(0, 255).astype(np.uint8)
 
 
-def _sign(rng: np.random.Generator, canvas: np.ndarray, word: str) -> np.ndarray:
-    """A label with a word, somewhere in a photo."""
-    mask = word_mask(word, str(rng.choice(FONTS)), int(rng.integers(13, 21)), width=SIDE - 14)
+def _sign(rng: np.random.Generator, canvas: np.ndarray, word: str, *, largest: int = 21) -> np.ndarray:
+    """A label with a word, somewhere in a photo; its type is smaller than `largest` pixels."""
+    mask = word_mask(word, str(rng.choice(FONTS)), int(rng.integers(13, largest)), width=SIDE - 14)
     image = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
     width, height = mask.width + 6, mask.height + 6
     left, top = int(rng.integers(0, SIDE - width + 1)), int(rng.integers(0, SIDE - height + 1))
     dark = rng.random() < 0.3
     image.paste((35, 40, 45) if dark else (248, 246, 240), (left, top, left + width, top + height))
     image.paste((245, 245, 245) if dark else (25, 25, 30), (left + 3, top + 3), mask)
+    return np.asarray(image, np.float32)
+
+
+def _letters(rng: np.random.Generator, canvas: np.ndarray, word: str) -> np.ndarray:
+    """A word once to three times, somewhere in a photo, in one colour with an outline in black or white."""
+    image = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
+    name, size = str(rng.choice(FONTS)), int(rng.integers(13, 28))
+    size = min(size, size * (SIDE - 8) // word_mask(word, name, size, width=10 * SIDE).width)
+    colour = INKS[str(rng.choice(list(INKS)))] if rng.random() < 0.5 else (255, 255, 255)
+    edge = (0, 0, 0) if sum(colour) > 330 else (255, 255, 255)
+    left, top, right, bottom = font(name, size).getbbox(word, stroke_width=1)
+    for _ in range(int(rng.integers(1, 4))):
+        at = rng.integers(0, (max(1, SIDE - right + left), max(1, SIDE - bottom + top))) - (left, top)
+        ImageDraw.Draw(image).text(
+            tuple(at.tolist()), word, fill=colour, font=font(name, size), stroke_width=1, stroke_fill=edge
+        )
     return np.asarray(image, np.float32)
 
 
@@ -469,14 +519,15 @@ def write_album(
 ) -> Path:
     """Write `n` pictures of every concept in each of the facets (None: `n` in the world's own mixture) below `folder`.
 
-    Layout: `album.json` with the lists `concepts` and `pictures`, and FACET/NUMBER.png. See `mmn_utils.data.album`.
+    In a facet that is asked for, words stand on paper. Layout: `album.json` with the lists `concepts` and `pictures`, and FACET/NUMBER.png. See `mmn_utils.data.album`.
     """
     chosen = list(facets or [None])
     keys = [(e, f, k) for e in entries() for f in chosen for k in range(n)]
     records = []
     for i, (what, facet, k) in enumerate(tqdm(keys, desc="drawing the album", disable=None, leave=False)):
         key = (seed, world.SPLIT_SEEDS[split], 51, chosen.index(facet), k, entries().index(what))
-        made = picture(key, what.key, facet=facet, sign_share=SIGN_SHARE if facet is None else sign_share)
+        shares = {} if facet is None else {"sign_share": sign_share, "put_up_share": 0.0}
+        made = picture(key, what.key, facet=facet, **shares)
         file = f"{made.facet}/{i:06d}.png"
         (folder / made.facet).mkdir(parents=True, exist_ok=True)
         Image.fromarray(made.image).save(folder / file, compress_level=1)

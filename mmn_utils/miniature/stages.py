@@ -29,7 +29,7 @@ from mmn_utils.miniature.text import Corpus, train_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
 STEPS = {"language_model": 2_200, "vision_encoder": 3_000, "projection": 4_000, "untrained_control": 400, "bert": 2_000}
-STEPS |= {"clip": 3_600, "clip_labels": 2_000, "clip_no_words": 2_400}
+STEPS |= {"clip": 6_000, "clip_labels": 2_000, "clip_no_words": 2_400}
 """Optimiser steps of each stage, in the order in which the stages run."""
 Outcome = tuple[list[dict[str, float]], dict[str, float]]
 """A stage's log, and its held-out scores by name."""
