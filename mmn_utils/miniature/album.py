@@ -519,7 +519,8 @@ def write_album(
 ) -> Path:
     """Write `n` pictures of every concept in each of the facets (None: `n` in the world's own mixture) below `folder`.
 
-    In a facet that is asked for, words stand on paper. Layout: `album.json` with the lists `concepts` and `pictures`, and FACET/NUMBER.png. See `mmn_utils.data.album`.
+    In a facet that is asked for, words stand on paper. Layout: `album.json` with the lists `concepts` and `pictures`,
+    and FACET/NUMBER.png. See `mmn_utils.data.album`.
     """
     chosen = list(facets or [None])
     keys = [(e, f, k) for e in entries() for f in chosen for k in range(n)]
