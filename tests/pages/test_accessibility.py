@@ -25,6 +25,7 @@ def both_views(visit):
     found = faults(visit.page)
     visit.page.set_viewport_size({"width": 360, "height": 800})
     visit.page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    visit.page.wait_for_timeout(600)  # milliseconds; the theme lets a window settle before it marks what scrolls
     return found + faults(visit.page, "main", runOnly={"type": "rule", "values": OF_THE_VIEW})
 
 
