@@ -30,6 +30,7 @@ from tiny_book import TinyBook, notebook
 from mmn_utils import execute, freshness, profiles, results
 from mmn_utils.data.album import Album
 from mmn_utils.data.coco import CocoScenes
+from mmn_utils.models import hub
 from mmn_utils.models.captioner import load_encoder, load_language_model, load_projection, load_tokenizer
 from mmn_utils.models.clip import Clip
 from mmn_utils.models.weights import WeightsError, verify_folder
@@ -123,6 +124,19 @@ def test_a_hub_model_is_asked_for_at_its_commit_or_at_the_branch_that_the_profil
     commit = "86b5e0934494bd15c9632b12f734a8a67f723594"
     assert profiles.pinned("bert-base-uncased", commit) == commit
     assert profiles.pinned("bert-base-uncased", "branch:main") == "main"
+
+
+def test_a_branch_means_what_it_meant_when_it_was_first_fetched(tmp_path):
+    first, other = "86b5e0934494bd15c9632b12f734a8a67f723594", "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+    assert hub.settled("microsoft/beit", "branch:main", tmp_path) == "main"
+    refs = tmp_path / "models--microsoft--beit/refs"  # as the hub's library lays out its cache
+    refs.mkdir(parents=True)
+    (refs / "main").write_text(first)
+    assert hub.settled("microsoft/beit", "branch:main", tmp_path) == first
+    assert hub.settled("microsoft/beit", other, tmp_path) == other
+    assert hub.settled("microsoft/other", "branch:main", tmp_path) == "main"
+    with pytest.raises(ValueError, match="expected a commit"):
+        hub.settled("microsoft/beit", "main", tmp_path)
 
 
 # --- the book's command -----------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose
 
+from mmn_utils.models.hub import settled
 from mmn_utils.models.weights import WeightsError, verify_folder, why
-from mmn_utils.profiles import ClipSource, Profile, ProfileError, nearest, pinned
+from mmn_utils.profiles import ClipSource, Profile, ProfileError, nearest
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _spelled(profile: Profile, source: ClipSource) -> str:
     if profile.is_file_source(source.source):
         return f"local-dir:{profile.path(source.source)}"
     wanted, cache = ["*.json", "*.txt", "open_clip_model.safetensors"], profile.cache_folder / "hub"
-    commit = pinned(source.source, source.revision)
+    commit = settled(source.source, source.revision, cache)
     try:
         folder = snapshot_download(source.source, revision=commit, cache_dir=cache, allow_patterns=wanted)
     except Exception as error:  # the network's, the hub's, the disk's

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.file_download import repo_folder_name
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -37,6 +38,18 @@ def load_tokenizer(source: str, *, revision: str | None, cache: Path) -> PreTrai
     return from_pretrained(AutoTokenizer, source, revision=revision, cache=cache)
 
 
+def settled(source: str, revision: str | None, cache: Path) -> str:
+    """The revision to ask the hub for: a commit that the profile names, or what a branch meant when it was first
+    fetched into `cache`, where the hub's library wrote it down. So a branch that moves does not change later runs.
+
+    Raises:
+        ValueError: see `mmn_utils.profiles.pinned`.
+    """
+    wanted = pinned(source, revision)
+    noted = cache / repo_folder_name(repo_id=source, repo_type="model") / "refs" / wanted
+    return noted.read_text(encoding="utf-8").strip() if noted.is_file() else wanted
+
+
 def from_pretrained(auto_class: Any, source: str, *, revision: str | None, cache: Path, **options: Any) -> Any:
     """`auto_class.from_pretrained` of an absolute folder, or of a hub name at a revision that `pinned` accepts.
 
@@ -44,7 +57,7 @@ def from_pretrained(auto_class: Any, source: str, *, revision: str | None, cache
         WeightsError: what is there cannot be loaded, or only by running code that came with it, which is never done.
     """
     local = Path(source).is_absolute()
-    revision = "main" if local else pinned(source, revision)
+    revision = "main" if local else settled(source, revision, cache)
     try:
         return auto_class.from_pretrained(
             source, revision=revision, cache_dir=cache, trust_remote_code=False, **options
