@@ -20,7 +20,7 @@ from mmn_utils.untrusted import as_markdown
 
 SUFFIXES = (".parquet", ".csv", ".svg", ".json")
 """Kinds of results that a reader can download from a chapter's page; images are on the page itself."""
-MOST_DOWNLOAD = 2**20
+MOST_DOWNLOAD = 550_000
 """Bytes of the largest file that is copied into the site."""
 _OWN = ("manifest.json", "executed.ipynb")
 
