@@ -139,7 +139,7 @@ def test_curves_say_what_they_are():
 def test_labels_stand_apart():
     figure, ax = plt.subplots()
     ax.set_ylim(0, 1)
-    places = cause_plots._apart(ax, {"a": 0.5, "b": 0.49, "c": 0.9})
+    places = cause_plots._apart(ax, {"a": 0.5, "b": 0.49, "c": 0.9}, least=0.1)
     assert places == pytest.approx({"b": 0.49, "a": 0.59, "c": 0.9})
     plt.close(figure)
 

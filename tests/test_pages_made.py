@@ -26,7 +26,7 @@ def run(peak=3 * 2**29, seconds=42.4):
 def folder(tmp_path):
     results = tmp_path / "results"
     results.mkdir()
-    for name, size in (("table.parquet", 2**20), ("large.parquet", 3 * 2**20), ("lines.svg", 10), ("photo.png", 2**20)):
+    for name, size in (("table.parquet", 2**19), ("large.parquet", 3 * 2**20), ("lines.svg", 10), ("photo.png", 2**20)):
         (results / name).write_bytes(bytes(size))
     for name in ("manifest.json", "executed.ipynb"):
         (results / name).write_bytes(bytes(9 * 2**20))
@@ -44,7 +44,7 @@ def test_what_was_measured_stands_in_the_column_of_the_profile(folder):
         "| runs on | 2 processor cores | one GPU |",
         "| time | 42 s (measured) | an hour (estimate: not yet run) |",
         "| memory | 1.5 GB (measured) | 24 GB |",
-        "| disk | nothing to download; 5.0 MB of results (measured) | 40 GB of models |",
+        "| disk | nothing to download; 4.5 MB of results (measured) | 40 GB of models |",
     ]
     pages.with_costs(made, "paper", run(seconds=4000), folder)
     assert "| time | 42 s (measured) | 67 min (measured) |" in made.cells[0].source

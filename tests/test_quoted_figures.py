@@ -46,7 +46,9 @@ def rebuild(book):
     said = io.StringIO()
     out = book / "_build/html"
     Sphinx(str(book), str(book), str(out), str(book / "_build/trees"), "html", status=None, warning=said).build()
-    return (out / "index.html").read_text(), said.getvalue(), out / "_images"
+    # A second book in one process registers what the first one did, whichever test built that.
+    warnings = "".join(line for line in said.getvalue().splitlines() if "already registered" not in line)
+    return (out / "index.html").read_text(), warnings, out / "_images"
 
 
 def test_the_page_shows_the_chapters_picture_with_its_alternative_text_and_a_caption_of_its_own(book):
