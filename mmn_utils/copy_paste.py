@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from mmn_utils.data.coco import CocoScenes
 from mmn_utils.models.clip import Clip
-from mmn_utils.multimodal import in_one_pass
+from mmn_utils.multimodal import maps_and_embeddings
 from mmn_utils.pixel_concepts import shrunk, square
 from mmn_utils.receptive_fields import Versus, versus
 
@@ -71,9 +71,7 @@ def pasted(host: Image.Image, home: Image.Image, mask: np.ndarray) -> Image.Imag
 
 def see(clip: Clip, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
     """Maps of all neurons, float32 [picture, neuron, y, x], and unit vectors, float32 [picture, d_joint]."""
-    batches = (images[i : i + AT_ONCE] for i in range(0, len(images), AT_ONCE))
-    parts = [(maps.float().cpu().contiguous(), joint.float().cpu()) for maps, joint in in_one_pass(clip, batches)]
-    return tuple(torch.cat(own) for own in zip(*parts, strict=True))
+    return maps_and_embeddings(clip, (images[i : i + AT_ONCE] for i in range(0, len(images), AT_ONCE)))
 
 
 # --- what to paste where ---------------------------------------------------------------------------------------------

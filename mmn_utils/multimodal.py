@@ -66,15 +66,18 @@ def first(album: Album, *, facets: Sequence[str] = FACETS, n: int) -> np.ndarray
     return rows.groupby(["facet", "concept"]).head(n).index.to_numpy()
 
 
-@torch.no_grad()
 def look(clip: Clip, album: Album, numbers: Sequence[int], *, batch_size: int = 32) -> Seen:
     """Show pictures of an album to a CLIP; maps and embeddings come from the same pass."""
-    maps, embeddings = [], []
     batches = (album.images(numbers[i : i + batch_size]) for i in range(0, len(numbers), batch_size))
-    for seen, joint in in_one_pass(clip, batches):
-        embeddings.append(joint.float().cpu())
-        maps.append(seen.float().cpu().contiguous())
-    return Seen(album.pictures.loc[numbers], tuple(album.concepts.key), torch.cat(maps), torch.cat(embeddings))
+    return Seen(album.pictures.loc[numbers], tuple(album.concepts.key), *maps_and_embeddings(clip, batches))
+
+
+def maps_and_embeddings(clip: Clip, batches: Iterable[Sequence[Image.Image]]) -> tuple[Tensor, Tensor]:
+    """Of all batches together what `in_one_pass` gives: maps float32 [image, neuron, y, x], and unit vectors float32
+    [image, d_joint].
+    """
+    parts = [(maps.float().cpu().contiguous(), joint.float().cpu()) for maps, joint in in_one_pass(clip, batches)]
+    return tuple(torch.cat(own) for own in zip(*parts, strict=True))
 
 
 @torch.no_grad()

@@ -34,9 +34,8 @@ def with_costs(page: nbformat.NotebookNode, profile: str, run: Manifest, folder:
         run: the chapter's last complete run.
         folder: the results that it left.
     """
-    memory = None if run.peak is None else f"{run.peak / 2**30:.1f} GB"
     left = sum(path.stat().st_size for path in folder.iterdir() if path.name not in _OWN)
-    measured = {"time": _duration(run.seconds), "memory": memory, "disk": f"{_megabytes(left)} of results"}
+    measured = {"time": _duration(run.seconds), "memory": _memory(run), "disk": f"{_megabytes(left)} of results"}
     lines = page.cells[0].source.splitlines()
     header = next((_cells(line) for line in lines if line.startswith("| |")), [])
     if profile in header:
@@ -60,6 +59,11 @@ def _cells(line: str) -> list[str]:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _memory(run: Manifest) -> str | None:
+    """The most that the chapter held; None if its kernel has not written it down."""
+    return None if run.peak is None else f"{run.peak / 2**30:.1f} GB"
 
 
 def with_files(page: nbformat.NotebookNode, folder: Path, source: Path) -> None:
@@ -121,8 +125,7 @@ def _made(profile: Profile, runs: Mapping[str, Manifest]) -> str:
 
 
 def _run_row(name: str, run: Manifest) -> str:
-    memory = "" if run.peak is None else f"{run.peak / 2**30:.1f} GB"
-    return f"| [](notebooks/{name}.ipynb) | {_when(run.date)} | {run.seconds:.0f} | {memory} |"
+    return f"| [](notebooks/{name}.ipynb) | {_when(run.date)} | {run.seconds:.0f} | {_memory(run) or ''} |"
 
 
 def _when(date: str) -> str:
