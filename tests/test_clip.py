@@ -84,6 +84,17 @@ def test_saved_and_opened_it_says_the_same(saved):
     assert not any(p.requires_grad for p in opened_clip.model.parameters()) and not opened_clip.model.training
 
 
+def test_an_image_tower_by_itself_sees_the_same_and_reads_nothing(saved, tokenizer, tmp_path):
+    model, folder = saved
+    clip.save(model, tokenizer, tmp_path, text=False)
+    alone, pictures = opened(tmp_path), [Image.fromarray(album.picture((0, 5), "cat").image)]
+    assert torch.equal(alone.encode_images(pictures), opened(folder).encode_images(pictures))
+    sizes = [(f / "open_clip_model.safetensors").stat().st_size for f in (tmp_path, folder)]
+    assert sizes[0] < 0.7 * sizes[1]
+    with pytest.raises(ValueError, match="an image tower by itself: it reads no texts"):
+        alone.encode_texts(["a cat"])
+
+
 def test_zero_shot_gives_probabilities(saved):
     made = opened(saved[1])
     probabilities = made.zero_shot([Image.new("RGB", (40, 70), "red")] * 2, ["a dog", "a cat", "the word red"])

@@ -38,9 +38,13 @@ FUNCTION_WORDS = (
 
 
 def config(vocabulary: int) -> dict[str, object]:
-    """open_clip's model configuration: stages of 1, 1, 2, 2 blocks, 512 neurons on a 3 x 3 grid."""
+    """open_clip's model configuration: stages of 1, 1, 2, 2 blocks, 512 neurons on a 3 x 3 grid.
+
+    With no vocabulary, the text tower is as small as open_clip builds one: for image towers kept by themselves.
+    """
     vision = {"image_size": album.SIDE, "layers": [1, 1, 2, 2], "width": 16, "head_width": 64}
-    text = {"context_length": CONTEXT, "vocab_size": vocabulary, "width": 128, "heads": 4, "layers": 3}
+    text = {"width": 128, "heads": 4, "layers": 3} if vocabulary else {"width": 1, "heads": 1, "layers": 1}
+    text |= {"context_length": CONTEXT, "vocab_size": max(1, vocabulary)}
     return {"embed_dim": 128, "vision_cfg": vision, "text_cfg": text}
 
 
@@ -229,10 +233,13 @@ def train(
     return log
 
 
-def save(model: CLIP, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """In open_clip's own layout (`local-dir:FOLDER`), half precision."""
+def save(model: CLIP, tokenizer: PreTrainedTokenizerFast, folder: Path, *, text: bool = True) -> None:
+    """In open_clip's own layout (`local-dir:FOLDER`), half precision; without `text` only the image tower."""
     folder.mkdir(parents=True, exist_ok=True)
-    cfg = config(len(tokenizer))
+    cfg = config(len(tokenizer) if text else 0)
+    if not text:
+        model, alone = CLIP(**cfg), model.visual
+        model.visual = alone
     cfg["text_cfg"] |= {"hf_tokenizer_name": ".", "tokenizer_kwargs": {"clean": "lower"}}
     layout = {"model_cfg": cfg, "preprocess_cfg": {"mean": MEAN, "std": STD}}
     (folder / "open_clip_config.json").write_text(json.dumps(layout, indent=1), encoding="utf-8")

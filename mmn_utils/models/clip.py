@@ -75,7 +75,13 @@ class Clip:
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], *, batch_size: int = 512) -> Tensor:
-        """Unit vectors, float [text, d_joint]."""
+        """Unit vectors, float [text, d_joint].
+
+        Raises:
+            ValueError: the model was saved without its text tower.
+        """
+        if self.model.vocab_size == 1:
+            raise ValueError(f"{self.name} is an image tower by itself: it reads no texts; choose another model")
         batches = [list(texts[i : i + batch_size]) for i in range(0, len(texts), batch_size)]
         tokens = [self.tokenizer(batch).to(self.device) for batch in batches]
         return torch.cat([self.model.encode_text(part, normalize=True) for part in tokens])
