@@ -635,6 +635,32 @@ def test_a_clip_of_the_hub_is_fetched_at_its_commit_and_as_safetensors(tmp_path,
     assert asked == [("timm/x", "a" * 40, tmp_path / "cache/hub", True)]
 
 
+def test_timm_asks_the_hub_for_what_a_branch_meant_when_it_was_first_fetched(tmp_path, monkeypatch):
+    def fetch(name, *, cache_dir, **options):
+        asked.append((name, cache_dir))
+        raise OSError("no network")
+
+    first, other = "86b5e0934494bd15c9632b12f734a8a67f723594", "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+    asked, cache = [], tmp_path / "cache/hub"
+    monkeypatch.delenv("MMN_CACHE", raising=False)
+    monkeypatch.setattr("timm.create_model", fetch)
+    profile = profiles.read(replicas.save_profile(tmp_path / "mine.yml"), check_folders=False)
+
+    def load(revision):
+        with pytest.raises(WeightsError, match="hf-hub:timm/beit cannot be loaded by timm: .*no network"):
+            load_encoder(profile, profiles.VisionEncoderSource("hf-hub:timm/beit", revision=revision))
+
+    load("branch:main")
+    refs = cache / "models--timm--beit/refs"  # where the hub's library, which timm asks, writes it down
+    refs.mkdir(parents=True)
+    (refs / "main").write_text(first)
+    load("branch:main")
+    load(other)
+    assert asked == [(f"hf-hub:timm/beit@{revision}", cache) for revision in ("main", first, other)]
+    with pytest.raises(ValueError, match="expected a commit of 40"):
+        load("main")
+
+
 # --- results ----------------------------------------------------------------------------------------------------------
 
 NUMBERS = {

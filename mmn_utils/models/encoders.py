@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mmn_utils.models.hub import from_pretrained, load_pretrained
+from mmn_utils.models.hub import from_pretrained, load_pretrained, settled
 from mmn_utils.models.weights import WeightsError, why
 from mmn_utils.profiles import pinned
 
@@ -48,7 +48,7 @@ class TimmEncoder:
         import timm
 
         _register_miniature()
-        name = _timm_name(source, revision)
+        name = _timm_name(source, revision, cache)
         try:
             return cls(model=timm.create_model(name, pretrained=True, num_classes=0, cache_dir=cache), name=source)
         except Exception as error:  # what timm raises depends on where it stumbles
@@ -115,7 +115,7 @@ class TransformersEncoder:
 LIBRARIES = {"timm": TimmEncoder, "transformers": TransformersEncoder}
 
 
-def _timm_name(source: str, revision: str | None) -> str:
+def _timm_name(source: str, revision: str | None, cache: Path) -> str:
     """What timm calls a folder with safetensors, a repository of the hub at a revision, or a model of its own."""
     if Path(source).is_absolute():
         if not (Path(source) / "model.safetensors").is_file():
@@ -123,10 +123,9 @@ def _timm_name(source: str, revision: str | None) -> str:
                 f"{source} has no model.safetensors, the one kind of weights read from a timm folder: save it as that"
             )
         return f"local-dir:{source}"
-    revision = pinned(source, revision)
     if source.startswith("hf-hub:"):
-        return f"{source}@{revision}"
-    if len(revision) == 40:
+        return f"{source}@{settled(source.removeprefix('hf-hub:'), revision, cache)}"
+    if len(pinned(source, revision)) == 40:
         raise ValueError(f"timm itself knows only the newest {source!r}: write hf-hub:timm/{source}, which has commits")
     return source
 
