@@ -143,12 +143,14 @@ def _prepare(root: Path, name: str, profile: profiles.Profile) -> Chapter:
 
 
 def _places(root: Path, profile: profiles.Profile) -> dict[str, Path]:
-    weights = {
-        f"weights {key}": profile.path(source)
-        for key, source in profile.sources().items()
-        if key.startswith("models.") and profile.is_file_source(source)
+    asked = {f"{name}.{key}": value for name, values in profile.chapters.items() for key, value in values.items()}
+    named = profile.sources() | {key: value for key, value in asked.items() if isinstance(value, str)}
+    brought = {
+        f"{'weights' if key.startswith('models.') else 'data'} {key}": profile.path(source)
+        for key, source in named.items()
+        if profile.is_file_source(source)
     }
-    return {"package": freshness.PACKAGE, "results": root / "results", **weights}
+    return {"package": freshness.PACKAGE, "results": root / "results", **brought}
 
 
 def _reason(book: Book, chapter: Chapter) -> str | None:
@@ -174,10 +176,18 @@ def _bring_up_to_date(book: Book, chapter: Chapter) -> bool:
         _say(f"{chapter.name}: up to date")
     else:
         _say(f"{chapter.name}: running ({reason})")
+        if freshness.data_changed(chapter.folder, book.places):
+            _forget_sweeps(book, chapter)
         seconds = run_chapter(book, chapter)
         _say(f"{chapter.name}: done in {seconds:.0f} s")
     _publish(book, chapter)
     return reason is not None
+
+
+def _forget_sweeps(book: Book, chapter: Chapter) -> None:
+    """What was computed of other data: shards know a picture by its number. Without a manifest, this happens once."""
+    shutil.rmtree(book.root / results.SWEEPS / book.profile.name / chapter.name, ignore_errors=True)
+    (chapter.folder / freshness.MANIFEST).unlink()
 
 
 def run_chapter(book: Book, chapter: Chapter) -> float:

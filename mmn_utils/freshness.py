@@ -5,12 +5,13 @@ A chapter is fresh as long as all of these are what they were when it ran:
 - its notebook, outputs left out;
 - its profile: models, data, seed, and the parameters of this chapter (not those of others);
 - the modules of `mmn_utils` that it imports, directly or through other modules, comments and docstrings left out;
-- the files of the package, the weights and the results of other chapters that it opened while it ran (`kernel.py`
-  writes them down);
+- the files of the package, the weights, the data and the results of other chapters that it opened while it ran
+  (`kernel.py` writes them down);
 - what it left behind: its executed notebook and its results.
 
-Only contents count, never dates. All of it is written to `results/PROFILE/CHAPTER/manifest.json` when the chapter has
-run to its end.
+Contents count, not dates. The exceptions are outside the package: files above 256 MB count by size and time, and so
+do data that the profile names by path, each file by its name too, because there may be a hundred thousand of them.
+All of it is written to `results/PROFILE/CHAPTER/manifest.json` when the chapter has run to its end.
 """
 
 import ast
@@ -113,6 +114,13 @@ def reason_to_run(folder: Path, inputs: Inputs, places: Mapping[str, Path]) -> s
     return None
 
 
+def data_changed(folder: Path, places: Mapping[str, Path]) -> bool:
+    """Whether data that the chapter whose results are in `folder` has read are no longer what they were then."""
+    manifest = Manifest.load(folder)
+    reads = {key: value for key, value in manifest.reads.items() if key.startswith("data")} if manifest else {}
+    return _changed(reads, {key: _digest_read(key, places) for key in reads}) is not None
+
+
 def reads_chapter(folder: Path, other: str) -> bool:
     """Whether the chapter whose results are in `folder` has read results of the chapter `other`."""
     manifest = Manifest.load(folder)
@@ -124,23 +132,39 @@ def reads_chapter(folder: Path, other: str) -> bool:
 def digest_reads(log: Path, places: Mapping[str, Path], ignore: Iterable[Path] = ()) -> dict[str, str]:
     """Digests of the files named in the kernel's `log` that lie in one of the `places`.
 
-    `places` gives each folder that counts a name: `package`, `results`, and `weights KEY` for each place of weights.
-    Of a folder of weights all files count as soon as one was opened (safetensors reads without telling Python). Files
-    and folders in `ignore` do not count.
+    `places` gives each folder that counts a name: `package`, `results`, `weights KEY` for each place of weights, and
+    `data KEY` for each of data. Of a folder of weights all files count as soon as one was opened (safetensors reads
+    without telling Python), of data all that are in the same folder as one (other processes may have read those).
+    Files and folders in `ignore` do not count.
     """
-    opened = (
-        {Path(os.fsdecode(name)).resolve() for name in log.read_bytes().split(b"\0") if name} if log.exists() else set()
-    )
-    skip = [path.resolve() for path in ignore]
-    opened = {path for path in opened if not any(path.is_relative_to(other) for other in skip)}
+    names = log.read_bytes().split(b"\0") if log.exists() else []
+    opened = [(path, path.resolve()) for path in (Path(os.fsdecode(name)) for name in names if name)]
+    opened = _outside(opened, ignore)
+    brought = _outside(opened, [folder for place, folder in places.items() if place in ("package", "results")])
     keys: set[str] = set()
     for place, folder in places.items():
-        inside = [path.relative_to(folder.resolve()) for path in opened if path.is_relative_to(folder.resolve())]
+        inside = _inside(brought if place.startswith("data") else opened, folder)
         if place.startswith("weights"):
             keys |= {f"{place}:"} if inside else set()
         else:
-            keys |= {f"{place}:{path}" for path in inside if path.suffix not in (".py", ".pyc", ".so")}
+            keys |= {_key(place, path) for path in inside if path.suffix not in (".py", ".pyc", ".so")}
     return {key: _digest_read(key, places) for key in sorted(keys)}
+
+
+def _outside(opened: list[tuple[Path, Path]], folders: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Those of the files, each the path that was opened and where symbolic links lead, that lie in no such folder."""
+    roots = [folder.resolve() for folder in folders]
+    return [forms for forms in opened if not any(forms[1].is_relative_to(root) for root in roots)]
+
+
+def _inside(opened: list[tuple[Path, Path]], folder: Path) -> set[Path]:
+    """Where the files lie in the folder, by either path."""
+    roots = {folder, folder.resolve()}
+    return {path.relative_to(root) for forms in opened for path in forms for root in roots if path.is_relative_to(root)}
+
+
+def _key(place: str, path: Path) -> str:
+    return f"{place}:{os.path.dirname(path) if place.startswith('data') else path}"
 
 
 def digest_outputs(folder: Path) -> dict[str, str]:
@@ -261,7 +285,16 @@ def _digest_read(key: str, places: Mapping[str, Path]) -> str:
     if place not in places:
         return "no longer in the profile"
     path = places[place] / name
-    return _digest_of(digest_outputs(path)) if path.is_dir() else digest_file(path)
+    if not path.is_dir():
+        return digest_file(path)
+    return _digest_of(_stamps(path) if place.startswith("data") else digest_outputs(path))
+
+
+def _stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of each file in a folder, hidden ones and those of folders in it left out."""
+    with os.scandir(folder) as entries:
+        files = [(entry.name, entry.stat()) for entry in entries if entry.name[0] != "." and entry.is_file()]
+    return sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
 
 
 def _digest_of(content: Any) -> str:

@@ -71,6 +71,38 @@ def test_what_runs_again_and_what_does_not(book):
     assert (book.root / "results/tiny/numbers.json").read_bytes() == first
 
 
+PHOTOS = """from pathlib import Path
+import pandas as pd
+from mmn_utils import results, sweeps
+def letters(names):
+    return pd.DataFrame({"n": [len(Path(f"photos/val/{name}").read_text()) for name in names]})
+folder = results.root() / results.SWEEPS / "tiny/01_first/letters-0"
+found = sweeps.sweep(letters, ["a"], folder=folder, key={}).table()
+chapter = results.Chapter("tiny", "01_first")
+chapter.number("first.n", found["n"].sum(), low=0, high=10, n=int(n))"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"miniature:scenes"', "./photos"), ("{n: 3}", "{n: 3, map_folder: ./photos}")]
+)
+def test_pictures_exchanged_under_the_same_name_are_seen(only_first, old, new):
+    """By the chapter, and by its sweep, whose key has the pictures' names alone."""
+    photo = only_first.root / "photos/val/a"
+    photo.parent.mkdir(parents=True)
+    photo.write_text("one")
+    edit(only_first.root / "tiny.yml", old, new)
+    parameters = 'profile: str = "miniature"\nn: int = 1\nmap_folder: str = ""'
+    only_first.write("01_first", notebook(PHOTOS, parameters=parameters))
+    assert only_first.run() == ["01_first"] and numbers(only_first)["first.n"]["value"] == 3
+    assert only_first.run() == []
+    photo.write_text("three")
+    assert only_first.run() == ["01_first"] and numbers(only_first)["first.n"]["value"] == 5
+    edit(only_first.root / "tiny.yml", "{n: 3", "{n: 4")
+    shards = list((only_first.root / "results/.sweeps/tiny").rglob("shard-*"))
+    before = shards[0].stat().st_mtime_ns
+    assert only_first.run() == ["01_first"] and shards[0].stat().st_mtime_ns == before  # kept where data stay
+
+
 def test_the_page_shows_values_and_neither_injection_nor_noise(only_first):
     install = nbformat.v4.new_code_cell("import sys", metadata={"tags": ["install"]})
     chapter = notebook("import sys; print('seen'); print('noise', file=sys.stderr)", FIRST)

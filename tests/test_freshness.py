@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,71 @@ def test_only_reads_in_known_places_count(tmp_path):
     assert list(reads) == ["package:words.txt", "weights w:"]
     (weights / "model.bin").write_text("y")
     assert freshness.digest_reads(log, places)["weights w:"] != reads["weights w:"]
+
+
+def reads(tmp_path, places, *opened):
+    log = tmp_path / "log"
+    log.write_bytes(b"".join(str(path).encode() + b"\0" for path in opened))
+    return freshness.digest_reads(log, places)
+
+
+def put(path, text, seconds=1e9):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    os.utime(path, (seconds, seconds))
+    return path
+
+
+def test_of_data_every_file_beside_one_that_was_read_counts_by_name_size_and_time(tmp_path):
+    photos = tmp_path / "photos"
+    list_, first = put(photos / "annotations/list.json", "[]"), put(photos / "val/1.jpg", "one")
+    second, other = put(photos / "val/2.jpg", "two"), put(photos / "train/1.jpg", "one")
+    places = {"package": tmp_path / "package", "data scenes": photos}
+    before = reads(tmp_path, places, list_, first)
+    assert list(before) == ["data scenes:annotations", "data scenes:val"]
+
+    def changed():
+        after = reads(tmp_path, places, list_, first)
+        return [key for key in before if after[key] != before[key]]
+
+    put(other, "not read"), put(photos / "val/.hidden", "nor is this")
+    assert changed() == []
+    put(second, "longer")
+    assert changed() == ["data scenes:val"]
+    put(second, "owt", 2e9)
+    assert changed() == ["data scenes:val"]
+    put(second, "two"), put(photos / "val/3.jpg", "new")
+    assert changed() == ["data scenes:val"]
+    (photos / "val/3.jpg").unlink(), put(list_, "{}", 2e9)
+    assert changed() == ["data scenes:annotations"]
+
+
+def test_of_pictures_nothing_is_opened(tmp_path, monkeypatch):
+    photo = put(tmp_path / "photos/1.jpg", "one")
+    monkeypatch.setattr(freshness, "digest_file", lambda path: pytest.fail(f"{path} was read"))
+    assert list(reads(tmp_path, {"data scenes": tmp_path / "photos"}, photo)) == ["data scenes:"]
+
+
+def test_dates_count_neither_in_the_package_nor_of_weights_nor_of_results(tmp_path):
+    """As in two clones; data that lie in the package are the package's."""
+    package, weights, results = (tmp_path / name for name in ("package", "weights", "results"))
+    paths = [package / "data/words.txt", package / "data/list.json", weights / "model.bin", results / "1/numbers.json"]
+    places = {"package": package, "results": results, "weights w": weights, "data d": package / "data"}
+    first = reads(tmp_path, places, *(put(path, "x", 1e9) for path in paths))
+    assert reads(tmp_path, places, *(put(path, "x", 2e9) for path in paths)) == first
+    assert [key.partition(":")[0] for key in first] == ["package", "package", "results", "weights w"]
+
+
+@pytest.mark.parametrize("place", ["weights w", "data d"])
+def test_files_behind_links_count_as_where_the_profile_says(tmp_path, place):
+    """As the hub's cache has them: names that lead to files named by their content."""
+    blob, folder = put(tmp_path / "blobs/c0ffee", "one"), tmp_path / "snapshot"
+    folder.mkdir()
+    (folder / "config.json").symlink_to("../blobs/c0ffee")
+    before = reads(tmp_path, {place: folder}, folder / "config.json")
+    assert list(before) == [f"{place}:"]
+    put(blob, "another")
+    assert reads(tmp_path, {place: folder}, folder / "config.json") != before
 
 
 def test_a_manifest_that_cannot_be_read_is_no_manifest(tmp_path):
