@@ -185,8 +185,9 @@ def _told(p: np.ndarray, thing: int, target: int) -> dict[str, float | int]:
 def stroop(clip: Clip, words: Sequence[str], inks: Sequence[str], prompt: str) -> pd.DataFrame:
     """Words in coloured ink, and which colour CLIP names: one row a pair, see `stroop_pairs`.
 
-    Further columns: `answer`, the likeliest colour of `inks`, `p_word` and `p_ink`, the probabilities of what is
-    written (nan if no colour) and of the ink. Each pair is drawn in every font, and probabilities are averaged.
+    Further columns: `answer`, the likeliest colour of `inks`; `to_word` and `to_ink`, whether that is what is written,
+    or the ink; `p_word` and `p_ink`, their probabilities (nan for a word that is no colour). Each pair is drawn in
+    every font, and probabilities are averaged.
     prompt: with a place `{}` for the colour.
     """
     pairs, prompts = stroop_pairs(words, inks), [prompt.format(ink) for ink in inks]
@@ -197,8 +198,11 @@ def stroop(clip: Clip, words: Sequence[str], inks: Sequence[str], prompt: str) -
     ]
     p = clip.zero_shot(drawn, prompts).reshape(len(pairs), len(FONTS), -1).mean(1).cpu().numpy()
     chances = [dict(zip(inks, row, strict=True)) for row in p.tolist()]
+    answer = np.array(inks)[p.argmax(1)]
     return pairs.assign(
-        answer=np.array(inks)[p.argmax(1)],
+        answer=answer,
+        to_word=answer == pairs.word,
+        to_ink=answer == pairs.ink,
         p_word=[c.get(word, np.nan) for c, word in zip(chances, pairs.word, strict=True)],
         p_ink=[c[ink] for c, ink in zip(chances, pairs.ink, strict=True)],
     )

@@ -105,6 +105,7 @@ def test_a_model_that_cannot_read_names_the_ink():
     assert len(table) == 6 and (table.answer == table.ink).all() and table.p_ink.eq(1).all()
     assert table.p_word[table.kind == "incongruent"].tolist() == [0, 0]
     assert table.p_word[table.kind == "neutral"].isna().all()
+    assert table.to_ink.all() and table.to_word.tolist() == (table.kind == "congruent").tolist()
     assert len(FONTS) > 1  # each pair is an average
 
 
