@@ -82,11 +82,20 @@ def sharing(code: np.ndarray, groups: Sequence[str]) -> float:
 
     nan where no neuron serves two classes.
     """
-    groups, used = np.asarray(groups), (code != 0).astype(int)
+    groups, used = np.asarray(groups), (code != 0).astype(float)
     together = used @ used.T
     pairs = np.triu_indices(len(groups), 1)
     same = (groups[:, None] == groups[None])[pairs]
     return float(together[pairs][same].sum() / together[pairs].sum()) if together[pairs].any() else float("nan")
+
+
+def bootstrap_sharing(code: np.ndarray, groups: Sequence[str], *, seed: int, n_resamples: int = 1000) -> Estimate:
+    """`sharing` with its interval, for which the neurons that serve two classes or more are drawn anew."""
+    rng, code = np.random.default_rng(seed), code[:, (code != 0).sum(0) > 1]
+    n = code.shape[1]
+    draws = [sharing(code[:, rng.integers(n, size=n)], groups) for _ in range(n_resamples)]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Estimate(sharing(code, groups), float(low), float(high), n)
 
 
 def shuffled_sharing(code: np.ndarray, groups: Sequence[str], *, n: int, seed: int) -> np.ndarray:

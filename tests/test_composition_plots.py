@@ -35,6 +35,7 @@ def test_only_what_the_recipe_has_and_the_code_adds_is_blue():
     bars = figure.axes[0].patches
     assert [to_hex(bar.get_facecolor()).upper() == plots.BLUE for bar in bars] == [True, False, False]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["trophy (0)", "happy (1)", "evil (2)"]
+    assert figure.get_supxlabel().startswith("weight")
     plt.close(figure)
 
 

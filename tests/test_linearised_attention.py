@@ -40,7 +40,10 @@ def test_positions_break_it(pool, maps):
 
 def test_real_maps_break_it_more(pool, maps):
     with without_positions(pool):
-        assert linearised.relative_error(pool, maps).mean() > 100 * 1e-5
+        of_real, of_constant = (linearised.relative_error(pool, m) for m in (maps, linearised.constant(maps)))
+    assert of_real.min() > 1000 * of_constant.max()
+    with_positions = linearised.relative_error(pool, linearised.constant(maps))
+    assert linearised.relative_error(pool, maps).mean() > with_positions.mean()
 
 
 def test_the_matrix_by_another_route(pool, maps):

@@ -84,3 +84,14 @@ def test_sharing_by_hand():
     assert np.isnan(probes.sharing(np.eye(4), ["fish", "fish", "bird", "bird"]))
     draws = probes.shuffled_sharing(code, ["fish", "fish", "bird", "bird"], n=50, seed=0)
     assert set(draws) <= {0.0, 0.5, 1.0} and len(set(draws)) > 1
+
+
+def test_the_interval_of_sharing_draws_the_neurons_anew():
+    fish = np.tile([1.0, 1, 0, 0], (3, 1))  # three neurons of two fish each, one of a fish and a bird, one of one class
+    code = np.concatenate([fish, [[0, 1, 1, 0]], [[0, 0, 0, 1]]]).T
+    groups = ["fish", "fish", "bird", "bird"]
+    found = probes.bootstrap_sharing(code, groups, seed=0)
+    assert (found.value, found.high, found.n) == (0.75, 1, 4)  # binomial, four draws of .75
+    assert found.low == 0.25
+    alike = probes.bootstrap_sharing(fish.T, groups, seed=0)
+    assert (alike.low, alike.value, alike.high, alike.n) == (1, 1, 1, 3)
