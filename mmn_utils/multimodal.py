@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mmn_utils.clip_neurons import pre_relu
 from mmn_utils.data.album import Album
-from mmn_utils.metrics import Estimate, bootstrap_mean, wilson
+from mmn_utils.metrics import Estimate, wilson
 from mmn_utils.models.clip import Clip
 
 FACETS = ("photo", "drawing", "text")
@@ -146,13 +146,13 @@ def rotated(seen: Seen, *, seed: int) -> Seen:
     return replace(seen, maps=torch.einsum("pnyx,nd->pdyx", seen.maps, axes))
 
 
-def count_random(found: Seen, measured: Seen, *, n_draws: int, seed: int, pool: Pool = "max") -> Estimate:
-    """Multimodal units among random directions: the mean over `n_draws` rotations, with its bootstrap interval."""
+def random_counts(found: Seen, measured: Seen, *, n_draws: int, seed: int, pool: Pool = "max") -> list[int]:
+    """Multimodal units among random directions, in each of `n_draws` rotations."""
     counts = []
     for draw in range(seed, seed + n_draws):
         search, held_out = (by_facet(rotated(side, seed=draw), pool=pool) for side in (found, measured))
-        counts.append(judge(search, held_out, found.concepts).multimodal.sum())
-    return bootstrap_mean(counts, seed)
+        counts.append(int(judge(search, held_out, found.concepts).multimodal.sum()))
+    return counts
 
 
 def second_concepts(table: pd.DataFrame, scores: np.ndarray, families: pd.Series) -> pd.DataFrame:

@@ -36,6 +36,8 @@ def three_faces(rows: Mapping[str, tuple[Seen, int]], album: Album, concept: str
         for k, facet in enumerate(FACETS):
             face(axes[2 * k], axes[2 * k + 1], seen, unit, album=album, concept=concept, facet=facet)
         axes[0].set_ylabel(label, fontsize=8)
+    for ax in grid[-1, 1::2]:
+        ax.set_xlabel("answer", fontsize=8)
     return figure
 
 
