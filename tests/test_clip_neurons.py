@@ -1,3 +1,4 @@
+import open_clip
 import pytest
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
@@ -105,6 +106,20 @@ def test_normalising_is_clips_unless_the_model_says_otherwise(model):
     own = tiny_clip()
     own.visual.image_mean, own.visual.image_std = (0.5, 0.5, 0.5), (2.0, 2.0, 2.0)
     assert normalised(grey + 1, own).flatten().tolist() == [0.5, 0.5, 0.5]
+
+
+def test_the_papers_own_tower_has_its_neurons_where_they_are_looked_for():
+    torch.manual_seed(0)
+    visual = open_clip.create_model("RN50x4", load_weights=False).visual.eval()
+    torch.nn.init.ones_(visual.layer4[-1].bn3.weight)  # zero at the start: the last branch would add nothing
+    assert clip_neurons.n_neurons(visual) == 2560 and visual.image_size in (288, (288, 288))
+    with pre_relu(visual, layers=["layer3.0", "layer3.8"]) as kept, torch.no_grad():
+        forward(visual, torch.randn(1, 3, 288, 288))
+    assert kept.neurons.shape == (1, 2560, 9, 9) and kept.neurons.min() < 0, "before the ReLU"
+    assert {name: tuple(made.shape) for name, made in kept.layers.items()} == {
+        "layer3.0": (1, 1280, 18, 18),
+        "layer3.8": (1, 1280, 18, 18),
+    }
 
 
 def test_what_is_wrong_is_said(model):
