@@ -28,27 +28,44 @@ def likeliest(ax: Axes, p: np.ndarray, names: Sequence[str], *, target: int, n: 
 
 
 def before_and_after(
-    images: Sequence[Image.Image], found: Sequence[dict[str, np.ndarray]], names: Sequence[str], *, target: int
+    images: Sequence[Image.Image],
+    found: Sequence[dict[str, np.ndarray]],
+    names: Sequence[str],
+    *,
+    target: int,
+    titles: Sequence[str] | None = None,
 ) -> Figure:
     """Each picture with what every classifier makes of it, one row a picture. found: float [class] by classifier."""
     n = len(found[0])
     figure, axes = plt.subplots(
         len(images), 1 + n, figsize=(3 + 3.1 * n, 2.3 * len(images)), width_ratios=[1] + [1.1] * n, layout="constrained"
     )
-    for row, image, p in zip(axes, images, found, strict=True):
-        picture(row[0], image)
+    for row, image, title, p in zip(axes, images, titles or [""] * len(images), found, strict=True):
+        picture(row[0], image, title)
         for ax, (name, chances) in zip(row[1:], p.items(), strict=True):
             likeliest(ax, chances, names, target=target).set_title(NAMES[name])
+    for ax in axes[-1, 1:]:
+        ax.set_xlabel("probability")
     return figure
 
 
-def label_grid(images: Sequence[Sequence[Image.Image]], answers: Sequence[Sequence[Sequence[str]]]) -> Figure:
+def label_grid(
+    images: Sequence[Sequence[Image.Image]],
+    answers: Sequence[Sequence[Sequence[str]]],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+) -> Figure:
     """Photos by object (rows) and label (columns); under each, the classifiers' answers in the order given."""
     shape = (len(images), len(images[0]))
     figure, axes = plt.subplots(*shape, figsize=(1.35 * shape[1], 1.7 * shape[0]), layout="constrained")
     for ax, image, said in zip(axes.flat, sum(map(list, images), []), sum(map(list, answers), []), strict=True):
         picture(ax, image)
         ax.set_xlabel("\n".join(said), fontsize=7, color="0.15", labelpad=2)
+    for ax, column in zip(axes[0], columns, strict=True):
+        ax.set_title(column, fontsize=9)
+    for ax, row in zip(axes[:, 0], rows, strict=True):
+        ax.set_ylabel(row, fontsize=9)
     return figure
 
 
@@ -93,7 +110,8 @@ def stroop_grid(table: pd.DataFrame) -> Figure:
         ax.text(x, y + 0.06, f"→ {row.answer}", fontsize=8, ha="center", va="top", alpha=faint, **look)
     ax.set(xlim=(-0.5, len(words) - 0.5), ylim=(len(inks) - 0.4, -0.6), xticks=[])
     ax.set_yticks(range(len(inks)), inks)
-    ax.set_ylabel("ink")
+    ax.set(xlabel="word", ylabel="ink")
+    ax.xaxis.set_label_position("top")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_facecolor("0.985")
