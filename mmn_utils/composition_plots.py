@@ -54,6 +54,8 @@ def codes(found: dict[str, pd.Series], cues: pd.Series, recipes: dict[str, Colle
         ax.set(ylim=(3.6, -0.6), xlim=(-1.1, 1.1))
         ax.set_title(f"{word} = {' + '.join(recipe)}", fontsize=8)
         ax.tick_params(axis="x", labelsize=7)
+    for lowest in axes.flat[max(0, len(recipes) - 4) : len(recipes)]:
+        lowest.tick_params(labelbottom=True)
     figure.supxlabel("weight, the largest being 1", fontsize=8)
     return figure
 

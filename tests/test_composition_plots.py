@@ -39,6 +39,16 @@ def test_only_what_the_recipe_has_and_the_code_adds_is_blue():
     plt.close(figure)
 
 
+def test_the_lowest_panel_of_each_column_has_a_scale():
+    words = [f"feeling {k}" for k in range(6)]
+    code = dict.fromkeys(words, pd.Series({0: 1.0}))
+    figure = composition_plots.codes(code, pd.Series(["happy"]), dict.fromkeys(words, ["happy"]))
+    figure.draw_without_rendering()
+    scaled = [ax.xaxis.get_tick_params()["labelbottom"] for ax in figure.axes[:6]]
+    assert scaled == [False, False, True, True, True, True]
+    plt.close(figure)
+
+
 def test_every_word_stands_in_its_cell_with_its_leading_factor(ax):
     cells, shares = np.array([(0, 0), (1, 0)]), np.array([[0.9, 0.1], [0.0, 1.0]])
     composition_plots.atlas(ax, cells, ["sad", "glad"], shares)
