@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 
 from mmn_utils import plots
 
+TICKS = (0, 0.25, 0.5, 0.75, 1, 2, 5, 10)
+"""What `trade` marks across: shares of an answer."""
+
 
 def grid(
     rows: Sequence[Sequence[object]],
@@ -34,17 +37,22 @@ def grid(
 
 
 def trade(ax: Axes, table: pd.DataFrame) -> Axes:
-    """What a facet gains and costs, as its strength grows: one line a form, the mean over images with their spread.
+    """What a facet gains and costs, as its strength grows: a line of medians for each form, and a dot an image.
+
+    Medians, because a ratio to a small answer can be as large as it likes: from 1 on the axis is logarithmic.
 
     table: one row an image with `form`, `strength`, `kept` (its neuron's answer over that without a facet) and `gain`
     (of the probe's log odds).
     """
     for (form, rows), colour, marker in zip(table.groupby("form"), (plots.BLUE, plots.ORANGE), "os", strict=False):
-        means = rows.groupby("strength")[["kept", "gain"]].mean()
+        medians = rows.groupby("strength")[["kept", "gain"]].median()
         ax.scatter(rows.kept, rows.gain, s=12, color=colour, alpha=0.4, linewidths=0)
-        ax.plot(means.kept, means.gain, color=colour, marker=marker, markersize=5)
-        ax.annotate(form, means.iloc[-1], xytext=(6, 4), textcoords="offset points", color=colour, fontsize=8)
+        ax.plot(medians.kept, medians.gain, color=colour, marker=marker, markersize=5)
+        ax.annotate(form, medians.iloc[-1], xytext=(6, 4), textcoords="offset points", color=colour, fontsize=8)
     ax.axvline(1, color="0.7", linewidth=0.8)
+    ax.set_xscale("symlog", linthresh=1, linscale=2)
+    ax.set_xmargin(0.02)
+    ax.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
     ax.set(xlabel="neuron's answer, as a share of that without a facet", ylabel="gain in the probe's log odds")
     return ax
 

@@ -100,10 +100,25 @@ def noise(n_images: int, size: int, *, seed: int) -> Tensor:
     return CHANGE * torch.randn(n_images, 3, size, size // 2 + 1, 2, generator=generator)
 
 
-def pixels(coefficients: Tensor) -> Tensor:
-    r"""The images, float [image, RGB, y, x] in [0, 1]: $\sigma(C \cdot \mathrm{irfft2}(S \odot z))$ (2.1)."""
+def usual(size: int) -> Robustness:
+    """The transforms for images of so many pixels a side: `PUBLISHED` from 224 on, `MINIATURE` below."""
+    return PUBLISHED if size >= 224 else MINIATURE
+
+
+def falling(size: int) -> Tensor:
+    """$S$ with Lucid's quarter: the lower a frequency, the larger its coefficient; float [y frequency, x frequency]."""
+    frequency = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size))
+    return size / frequency.clamp(min=1 / size) / 4
+
+
+def pixels(coefficients: Tensor, scale: Tensor | None = None) -> Tensor:
+    r"""The images, float [image, RGB, y, x] in [0, 1]: $\sigma(C \cdot \mathrm{irfft2}(S \odot z))$ (2.1).
+
+    scale: $S$, float [y frequency, x frequency]; None is `falling`.
+    """
     size = coefficients.shape[2]
-    spectrum = torch.view_as_complex(coefficients) * _scale(size).to(coefficients.device)
+    scale = falling(size) if scale is None else scale
+    spectrum = torch.view_as_complex(coefficients) * scale.to(coefficients.device)
     planes = torch.fft.irfft2(spectrum, s=(size, size))
     return torch.sigmoid(torch.einsum("rc,ncyx->nryx", _mixing().to(planes), planes))
 
@@ -189,15 +204,16 @@ def visualize(
     size: int | None = None,
     rate: float = 0.05,
     robustness: Robustness | None = None,
+    scale: Tensor | None = None,
     grey: float = 0.0,
     seed: int = 0,
 ) -> dict[int, Tensor]:
     """Images that grow on the objective, float [image, RGB, y, x] in [0, 1] on the CPU, after each of `steps`.
 
     Step 0 is the noise that they start from. size: pixels a side; None is the model's own. rate: Adam's. robustness:
-    None is `PUBLISHED` from 224 pixels on and `MINIATURE` below. grey: weight of the mean squared distance from grey,
-    taken off the objective (the released facet recipe: 10, with rate 0.02 and 4096 steps). The model is left as it was;
-    the same seed gives the same images on the same machine.
+    None is the `usual` one. scale: of the coefficients, as in `pixels`. grey: weight of the mean squared distance from
+    grey, taken off the objective (the released facet recipe: 10, with rate 0.02 and 4096 steps). The model is left as
+    it was; the same seed gives the same images on the same machine with as many threads, as steps make roundings large.
 
     Raises:
         ValueError: no steps, or a negative one.
@@ -209,14 +225,15 @@ def visualize(
     coefficients = noise(objective.n_images, size, seed=seed).to(visual.conv1.weight.device).requires_grad_()
     settings = {
         "optimizer": torch.optim.Adam([coefficients], lr=rate),
-        "robustness": robustness or (PUBLISHED if size >= 224 else MINIATURE),
+        "robustness": robustness or usual(size),
+        "scale": scale,
         "generator": torch.Generator().manual_seed(seed + 1),  # not the one that made the noise
         "grey": grey,
     }
     found = {}
     for step in tqdm(range(max(steps) + 1), desc="growing images", disable=None, leave=False):
         if step in steps:
-            found[step] = pixels(coefficients).detach().cpu()
+            found[step] = pixels(coefficients, scale).detach().cpu()
         if step < max(steps):
             uphill(visual, objective, coefficients, **settings)
     return found
@@ -230,6 +247,16 @@ def own_answers(model: nn.Module, images: Tensor, units: Sequence[int]) -> Tenso
     return neuron_activations(model, normalised(images, model))[torch.arange(len(units)), torch.as_tensor(units)]
 
 
+def fine(images: Tensor) -> Tensor:
+    """The share of each image's variance that waves shorter than four pixels make, float [image].
+
+    images: float [image, RGB, y, x], square.
+    """
+    power = torch.fft.fft2(images - images.mean((2, 3), keepdim=True)).abs().square().sum(1)
+    axis = torch.fft.fftfreq(images.shape[-1], device=images.device)
+    return power[:, torch.hypot(axis[:, None], axis) > 1 / 4].sum(1) / power.sum((1, 2))
+
+
 def uphill(
     visual: nn.Module,
     objective: Objective,
@@ -238,10 +265,11 @@ def uphill(
     optimizer: torch.optim.Optimizer,
     robustness: Robustness,
     generator: torch.Generator,
+    scale: Tensor | None = None,
     grey: float = 0.0,
 ) -> None:
     """One step: transform each image, one pass there and back, move its `coefficients`, which `optimizer` holds."""
-    images = pixels(coefficients)
+    images = pixels(coefficients, scale)
     seen = normalised(robustness(images, generator), visual)
     with pre_relu(visual, layers=objective.layers) as kept:
         forward(visual, seen.contiguous(memory_format=torch.channels_last))
@@ -262,12 +290,6 @@ def folded(visual: nn.Module) -> nn.Module:
                 setattr(module, name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, next_name, nn.Identity())
     return copied.to(memory_format=torch.channels_last)
-
-
-def _scale(size: int) -> Tensor:
-    """$S$ / 4: the lower a frequency, the larger its coefficient; float [y frequency, x frequency]."""
-    frequency = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size))
-    return size / frequency.clamp(min=1 / size) / 4
 
 
 def _mixing() -> Tensor:

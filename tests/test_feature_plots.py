@@ -18,14 +18,15 @@ def test_a_grid_names_rows_columns_and_images():
     plt.close(figure)
 
 
-def test_the_trade_shows_the_mean_of_each_strength():
+def test_the_trade_shows_the_median_of_each_strength():
     table = pd.DataFrame(
-        {"form": ["gated"] * 4 + ["plain"] * 4, "strength": [0, 0, 1, 1] * 2, "kept": [1.0, 1, 0.8, 0.6] * 2,
-         "gain": [0.0, 0, 2, 4] * 2}
+        {"form": ["gated"] * 6 + ["plain"] * 6, "strength": [0, 0, 0, 1, 1, 1] * 2,
+         "kept": [1.0, 1, 1, 0.8, 0.6, 10] * 2, "gain": [0.0, 0, 0, 2, 4, 9] * 2}
     )  # fmt: skip
     figure, ax = plt.subplots()
     feature_plots.trade(ax, table)
     lines = [line.get_xydata().tolist() for line in ax.lines[:2]]
-    np.testing.assert_allclose(lines, [[[1, 0], [0.7, 3]]] * 2)
+    np.testing.assert_allclose(lines, [[[1, 0], [0.8, 4]]] * 2)
     assert {text.get_text() for text in ax.texts} == {"gated", "plain"}
     plt.close(figure)
+    assert ax.get_xlim()[0] < 0.6 and ax.get_xlim()[1] > 10, "every image has its dot"

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def drawn(seed=0):
 def test_any_image_has_coefficients_that_give_it_back(size):
     image = torch.rand(2, 3, size, size, generator=drawn()).double() * 0.98 + 0.01
     planes = torch.einsum("cr,nryx->ncyx", torch.linalg.inv(fv._mixing().double()), torch.logit(image))
-    coefficients = torch.view_as_real(torch.fft.rfft2(planes) / fv._scale(size).double())
+    coefficients = torch.view_as_real(torch.fft.rfft2(planes) / fv.falling(size).double())
     torch.testing.assert_close(fv.pixels(coefficients), image)
 
 
@@ -38,11 +39,35 @@ def test_pixels_stay_between_black_and_white():
 
 
 def test_low_frequencies_weigh_more_by_lucids_constants():
-    scale = fv._scale(8)
+    scale = fv.falling(8)
     assert scale.shape == (8, 5)
     assert scale[0, 0] == scale[0, 1] == 8 * 8 / 4  # the constant counts as the lowest wave
     assert scale[0, 4] == 8 / 0.5 / 4
     assert scale[3, 4] == pytest.approx(8 / (3**2 + 4**2) ** 0.5 * 8 / 4)
+
+
+def test_a_scale_of_ones_is_the_plain_transform(model):
+    start, ones = fv.noise(1, 64, seed=3), torch.ones(64, 33)
+    planes = torch.fft.irfft2(torch.view_as_complex(start), s=(64, 64))
+    torch.testing.assert_close(
+        fv.pixels(start, ones), torch.sigmoid(torch.einsum("rc,ncyx->nryx", fv._mixing(), planes))
+    )
+    falling, even = fv.falling(64), fv.falling(64).square().mean().sqrt() * ones
+    found = [fv.visualize(model, fv.channel([3]), steps=(16,), scale=scale)[16] for scale in (None, falling, even)]
+    assert torch.equal(found[0], found[1])
+    assert fv.fine(found[2]) > 2 * fv.fine(found[0])
+
+
+def test_fine_waves_are_those_shorter_than_four_pixels():
+    x = torch.arange(24) * 2 * math.pi / 24
+    fine_wave, coarse_wave = (0.5 + 0.1 * torch.cos(n * x).expand(1, 3, 24, 24) for n in (8, 4))  # periods of 3 and 6
+    both = fine_wave + 2 * (coarse_wave - 0.5)
+    found = fv.fine(torch.cat([fine_wave, coarse_wave, both, both.transpose(2, 3)]))
+    torch.testing.assert_close(found, torch.tensor([1.0, 0.0, 0.2, 0.2]), atol=1e-5, rtol=0)
+
+
+def test_a_smaller_batch_starts_from_the_same_noise():
+    assert all(torch.equal(fv.noise(2, size, seed=0), fv.noise(5, size, seed=0)[:2]) for size in (64, 96, 288))
 
 
 def test_colours_are_decorrelated_as_in_lucid():
@@ -108,6 +133,10 @@ def test_the_published_recipe():
     seen = recipe(torch.ones(4, 3, 256, 256), drawn())
     assert seen.shape == (4, 3, 256, 256) and seen.min() >= 0 and seen.max() <= 1 + 1e-6
     assert (seen > 0.9).float().mean() < (220 * 0.995**-5 / 256) ** 2  # what ten cuts leave, at most
+
+
+def test_small_images_have_their_own_recipe():
+    assert [fv.usual(size) for size in (64, 96, 223, 224, 288)] == [fv.MINIATURE] * 3 + [fv.PUBLISHED] * 2
 
 
 def test_each_image_is_moved_by_its_own():
