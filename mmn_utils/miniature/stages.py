@@ -29,7 +29,7 @@ from mmn_utils.miniature.text import Corpus, train_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
 STEPS = {"language_model": 2_200, "vision_encoder": 3_000, "projection": 4_000, "untrained_control": 400, "bert": 2_000}
-STEPS |= {"clip": 6_000, "clip_labels": 2_000, "clip_no_words": 2_400}
+STEPS |= {"clip": 6_000, "clip_labels": 2_000, "clip_no_words": 2_400, "clip_seed_1": 6_000, "clip_seed_2": 6_000}
 """Optimiser steps of each stage, in the order in which the stages run."""
 Outcome = tuple[list[dict[str, float]], dict[str, float]]
 """A stage's log, and its held-out scores by name."""
@@ -162,17 +162,20 @@ def train_bert(shop: Workshop) -> Outcome:
     return log, {"masked-word loss": held_out}
 
 
-def _train_clip(shop: Workshop, stage: str, *, words: bool = True, labels: bool = False) -> Outcome:
-    """CLIP on the album (or, `labels`, its image tower on classes); scored on new pictures, zero-shot."""
+def _train_clip(shop: Workshop, stage: str, *, words: bool = True, labels: bool = False, again: int = 0) -> Outcome:
+    """CLIP on the album (or, `labels`, its image tower on classes); scored on new pictures, zero-shot.
+
+    `again`: the same pictures once more, from other random numbers and in another order; only the image tower is kept.
+    """
     pool = clip.Pool(shop.work, n=max(400, round(shop.scale * clip.N_PICTURES)), seed=shop.seed).draw()
-    tokenizer, seed = clip.tokenizer_of(pool.captions), shop.seed
+    tokenizer, seed = clip.tokenizer_of(pool.captions), shop.seed + again
     torch.manual_seed(seed)
     model = clip.build(len(tokenizer)).to(shop.device)
     module = clip.Labeller(model).to(shop.device) if labels else clip.Contrast(model)
     batches = clip.Batches(pool, tokenizer, seed=seed, words=words)
     log = clip.train(module, batches, n_steps=shop.n_steps(stage), checkpoint=shop.checkpoint(stage), seed=seed)
     model = model.cpu().float().eval()
-    clip.save(model, tokenizer, shop.weights / stage)
+    clip.save(model, tokenizer, shop.weights / stage, text=not (labels or again))
     if labels:
         return log, {"held-out photos, right class": module.cpu().accuracy(facet="photo")}
     scores = {facet: clip.zero_shot(model, tokenizer, facet=facet) for facet in album.FACETS}
@@ -188,6 +191,8 @@ STAGES = {
     "clip": partial(_train_clip, stage="clip"),
     "clip_labels": partial(_train_clip, stage="clip_labels", words=False, labels=True),
     "clip_no_words": partial(_train_clip, stage="clip_no_words", words=False),
+    "clip_seed_1": partial(_train_clip, stage="clip_seed_1", again=1),
+    "clip_seed_2": partial(_train_clip, stage="clip_seed_2", again=2),
 }
 
 NEEDS = {"projection": ("language_model", "vision_encoder"), "untrained_control": ("language_model", "vision_encoder")}
