@@ -91,6 +91,17 @@ def on_map(ax: Axes, maps: np.ndarray, owner: np.ndarray, names: Sequence[str]) 
     return ax
 
 
+def shaded(ax: Axes, values: np.ndarray, owner: np.ndarray, outlined: np.ndarray) -> Axes:
+    """A small map: each land as light as its value, float [land]; some outlined, bool [land]. owner: int [y, x]."""
+    picture = np.where(owner >= 0, values[owner], np.nan)
+    ax.imshow(picture, cmap="viridis", interpolation="nearest")
+    for k in np.flatnonzero(outlined):
+        ax.contour(owner == k, levels=[0.5], colors=plots.ORANGE, linewidths=1.6)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax
+
+
 def names(ax: Axes, table: pd.DataFrame) -> Axes:
     """What each unit (column) says of each written name (row), each column between its smallest and largest value."""
     values = (table - table.min()) / (table.max() - table.min())

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
+from scipy.spatial.distance import pdist
 from torch.nn import functional as F
 
 from mmn_utils.clip_neurons import neuron_maps
@@ -104,3 +106,21 @@ def overlap(maps: np.ndarray, owner: np.ndarray, n_lands: int) -> np.ndarray:
     lands = owner.reshape(-1) == np.arange(n_lands)[:, None]
     both = np.stack([(ranks[:, land] < land.sum()).sum(1) for land in lands])
     return both / (2 * lands.sum(1, keepdims=True) - both)
+
+
+def by_land(answers: np.ndarray, shown: Sequence[str], lands: Sequence[str]) -> np.ndarray:
+    """What units say of each land in standard deviations, each unit from its own mean over lands: float [land, unit].
+
+    answers: float [picture, unit]; shown: the land that each picture (or written name) means.
+    """
+    table = pd.DataFrame(answers / answers.std(axis=0)).groupby(np.asarray(shown)).mean().loc[list(lands)]
+    return (table - table.mean()).to_numpy()
+
+
+def apart(said: np.ndarray) -> np.ndarray:
+    """How far apart some units put each two lands, float [pair], in standard scores over the pairs.
+
+    said: float [land, unit]. The mean of the product of two such lists is Pearson's correlation.
+    """
+    distances = pdist(said)
+    return (distances - distances.mean()) / distances.std()

@@ -91,3 +91,20 @@ def test_looking_equals_looking_piece_by_piece():
     covered = [regions.spread(torch.ones(1, 1, 1, 1), [p]) for p in where]
     expected = sum(one) / np.maximum(sum(covered), 1)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_by_land_by_hand():
+    answers = np.array([[0.0, 5.0], [2.0, 1.0], [4.0, 3.0], [6.0, 3.0]])
+    found = regions.by_land(answers, ["a", "b", "b", "a"], ["b", "a"])
+    sd = answers.std(axis=0)
+    np.testing.assert_allclose(found, np.array([[0.0, -1.0], [0.0, 1.0]]) / sd)
+
+
+def test_distances_of_the_same_lands_agree_whatever_the_units():
+    rng = np.random.default_rng(0)
+    said = rng.normal(size=(6, 3))
+    turned = said @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    one, two, other = (regions.apart(x) for x in (said, 2 * turned + 1, rng.normal(size=(6, 3))))
+    assert len(one) == 15 and np.mean(one * two) == pytest.approx(1)
+    flat = [np.linalg.norm(said[i] - said[j]) for i in range(6) for j in range(i + 1, 6)]
+    assert np.mean(one * other) < 0.9 and np.argmax(flat) == np.argmax(one)
