@@ -18,7 +18,7 @@ WIDTH = 9.6
 """Inches of the widest figure: on a page 7 pt are then 7 pixels high, and a phone shows it at the same size."""
 STYLE = {
     "figure.facecolor": "white",
-    "figure.dpi": 108,
+    "figure.dpi": 100,
     "savefig.dpi": 160,
     "font.size": 10,
     "axes.spines.top": False,
