@@ -76,6 +76,11 @@ def by_group(x: np.ndarray, groups: Sequence[str], *, seed: int, n_resamples: in
     return pd.DataFrame(rows).T.astype({"n": int})
 
 
+def middle(group: pd.Series) -> Estimate:
+    """The median of one row of `by_group`, with its interval."""
+    return Estimate(float(group["median"]), float(group.low), float(group.high), int(group.n))
+
+
 def rank_agreement(
     x: np.ndarray, groups: Sequence[str], expected: Mapping[str, float], *, seed: int, n_resamples: int = 2000
 ) -> Estimate:

@@ -78,6 +78,8 @@ def test_groups_by_hand():
     assert table.loc["b", "sd"] == pytest.approx(np.std([1, 2, 9]))
     assert table.loc["a", ["median", "low", "high", "sd"]].tolist() == [5, 5, 5, 0]
     assert table.loc["b", "low"] == 1 and table.loc["b", "high"] == 9
+    row = table.iloc[0]
+    assert conditional.middle(row) == metrics.Estimate(row["median"], row["low"], row["high"], row["n"])
 
 
 def test_rank_agreement_is_spearmans_of_the_medians():
