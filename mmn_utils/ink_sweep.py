@@ -71,8 +71,8 @@ def trained(clip: Clip, seen: Written, captions: Sequence[str], *, n_steps: int,
         texts, right = tokens[chosen].unique(dim=0, return_inverse=True)
         images, said = normalize(model.encode_image(pixels[chosen]), dim=1), normalize(model.encode_text(texts), dim=1)
         logits = clip.scale * images @ said.T
-        shown = one_hot(right).T / one_hot(right).sum(0)[:, None]
-        loss = (cross_entropy(logits, right) + cross_entropy(logits.T, shown)) / 2
+        shown = one_hot(right).T.float()
+        loss = (cross_entropy(logits, right) + cross_entropy(logits.T, shown / shown.sum(1, keepdim=True))) / 2
         solver.zero_grad(set_to_none=True)
         loss.backward()
         solver.step()
